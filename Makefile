@@ -1,0 +1,46 @@
+# `make help` lists the targets. The environment is .venv; everything the project needs is installed into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := schemas streams agents connectors
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test lint format bench clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: $(VENV)/.installed ## install Tapeline and its tools into .venv
+
+# Editors and mypy do not follow setuptools' import hooks, so the checkout is also linked as a plain
+# `tapeline` folder that a .pth file puts on the path.
+$(VENV)/.installed: pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tapeline needs Python 3.11 or newer: make PYTHON=python3.11 dev")'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	mkdir -p $(VENV)/checkout/tapeline
+	for package in $(PACKAGES); do ln -sfn ../../../$$package $(VENV)/checkout/tapeline/$$package; done
+	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "tapeline_checkout.pth").write_text(str(pathlib.Path("$(VENV)/checkout").resolve()) + "\n")'
+	touch $@
+
+demo: dev ## ticks through Kafka and PostgreSQL to signals, live (ARGS="--seconds 20 --plain" passes arguments on)
+	$(BIN)/tapeline demo $(ARGS)
+
+test: dev ## lint, then every test against real servers (ARGS="-k frames" passes arguments on)
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: dev ## ruff and mypy, strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p tapeline -p tests
+
+format: dev ## rewrite the code as ruff likes it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: dev ## messages/s and latency beside plain Faust, into .bench/latest.json
+	$(BIN)/python -m tests.bench
+
+clean: ## remove the environment, caches and build output (not the data in TAPELINE_HOME)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
