@@ -1,0 +1,45 @@
+"""What every event looks like. Imports nothing of ours and does no I/O."""
+
+from tapeline.schemas.errors import EventError, FrameError, SettingsError, TapelineError, UnavailableError
+from tapeline.schemas.events import (
+    Instrument,
+    Rejected,
+    RejectOrigin,
+    RejectReason,
+    Signal,
+    SignalOrigin,
+    computed_id,
+)
+from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
+from tapeline.schemas.tick import TICK, Flag, GapReason, Kind, Ticks, empty_ticks
+from tapeline.schemas.topics import TOPICS, Topic, partition_of
+
+__all__ = [
+    "RECORD_BYTES_MAX",
+    "TICK",
+    "TICKS_MAX",
+    "TOPICS",
+    "EventError",
+    "Flag",
+    "FrameError",
+    "FrameFlag",
+    "GapReason",
+    "Instrument",
+    "Kind",
+    "Lane",
+    "RawFrame",
+    "RejectOrigin",
+    "RejectReason",
+    "Rejected",
+    "SettingsError",
+    "Signal",
+    "SignalOrigin",
+    "TapelineError",
+    "TickFrame",
+    "Ticks",
+    "Topic",
+    "UnavailableError",
+    "computed_id",
+    "empty_ticks",
+    "partition_of",
+]
