@@ -11,6 +11,7 @@ from tapeline.schemas.events import (
     computed_id,
 )
 from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
+from tapeline.schemas.snapshot import Snapshot
 from tapeline.schemas.tick import TICK, Flag, GapReason, Kind, Ticks, empty_ticks
 from tapeline.schemas.topics import TOPICS, Topic, partition_of
 
@@ -34,6 +35,7 @@ __all__ = [
     "SettingsError",
     "Signal",
     "SignalOrigin",
+    "Snapshot",
     "TapelineError",
     "TickFrame",
     "Ticks",

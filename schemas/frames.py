@@ -129,12 +129,12 @@ class RawFrame:
         header = _RAW_HEADER.pack(
             RAW_MAGIC, VERSION, 0, self.flags, len(self), len(source), 0, self.first_message, self.time_ns
         )
-        return _seal(header, self.recv_ns.tobytes(), self.ends.tobytes(), source, self.body)
+        return seal(header, self.recv_ns.tobytes(), self.ends.tobytes(), source, self.body)
 
     @classmethod
     def decode(cls, record: Buffer) -> "RawFrame":
         """Read a record; raise FrameError unless it is whole, unharmed and of a version read here."""
-        view = _unseal(record, RAW_MAGIC, "RawFrame")
+        view = unseal(record, RAW_MAGIC, "RawFrame")
         _, _, _, flags, count, source_bytes, _, first_message, time_ns = _RAW_HEADER.unpack_from(view)
         body_start = HEADER_BYTES + PER_MESSAGE_BYTES * count + source_bytes
         if body_start > len(view):
@@ -183,12 +183,12 @@ class TickFrame:
             self.origin_offset,
             self.time_ns,
         )
-        return _seal(header, self.ticks.tobytes())
+        return seal(header, self.ticks.tobytes())
 
     @classmethod
     def decode(cls, record: Buffer) -> "TickFrame":
         """Read a record without copying its ticks; raise FrameError unless it is whole and unharmed."""
-        view = _unseal(record, TICK_MAGIC, "TickFrame")
+        view = unseal(record, TICK_MAGIC, "TickFrame")
         _, _, part, flags, count, lane, origin_offset, time_ns = _TICK_HEADER.unpack_from(view)
         if HEADER_BYTES + count * TICK_BYTES != len(view):
             raise FrameError(f"TickFrame says {count} ticks, its {len(view)} bytes hold another number")
@@ -196,7 +196,7 @@ class TickFrame:
         return cls(Lane.unpack(lane), origin_offset, part, time_ns, ticks, FrameFlag(flags))
 
 
-def _seal(*pieces: bytes) -> bytes:
+def seal(*pieces: bytes) -> bytes:
     """Join the pieces and append their checksum."""
     content = b"".join(pieces)
     if len(content) + CHECKSUM_BYTES > RECORD_BYTES_MAX:
@@ -206,7 +206,7 @@ def _seal(*pieces: bytes) -> bytes:
     return content + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(content))
 
 
-def _unseal(record: Buffer, magic: int, name: str) -> memoryview:
+def unseal(record: Buffer, magic: int, name: str) -> memoryview:
     """Check size, magic, version and checksum; return the record without the checksum."""
     view = memoryview(record)
     if not HEADER_BYTES + CHECKSUM_BYTES <= len(view) <= RECORD_BYTES_MAX:

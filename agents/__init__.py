@@ -1,0 +1,1 @@
+"""One file a role: receive, call a pure function, send. `tapeline worker` runs them."""

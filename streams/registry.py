@@ -1,0 +1,73 @@
+"""The instrument registry: topic `instruments`, one partition, the first record of a name wins.
+
+The normaliser registers names as they appear; logics look ids up. An id is the hash of the name, the next
+free one on a collision; whoever proposes reads back what the topic says, and nobody recomputes it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import xxhash
+
+from tapeline.schemas import Instrument, UnavailableError, partition_of
+from tapeline.schemas.topics import INSTRUMENTS
+from tapeline.streams.producer import Producer
+from tapeline.streams.state import PartitionTail
+
+ID_MODULUS = 2**32
+PROPOSALS_MAX = 100
+
+
+def first_free_id(name: str, taken: Mapping[int, str]) -> int:
+    """Return the hash of `name` (XXH3, 32 bits), or the next id that is not taken; 0 belongs to TIME ticks."""
+    candidate = xxhash.xxh3_64_intdigest(name.encode()) % ID_MODULUS
+    while candidate == 0 or candidate in taken:
+        candidate = (candidate + 1) % ID_MODULUS
+    return candidate
+
+
+class Registry:
+    """What the topic says about instruments, as far as it was read."""
+
+    def __init__(self, properties: Mapping[str, str | int], ticks_partitions: int) -> None:
+        self._tail = PartitionTail(properties, INSTRUMENTS.name, 0)
+        self._ticks_partitions = ticks_partitions
+        self.by_name: dict[str, Instrument] = {}
+        self.by_id: dict[int, Instrument] = {}
+
+    async def refresh(self) -> None:
+        """Read what was added to the topic."""
+        for _, _, value in await asyncio.to_thread(self._tail.read):
+            if value is not None:
+                self.learn(Instrument.decode(value))
+
+    def learn(self, instrument: Instrument) -> bool:
+        """Take a record of the topic in its order; return False if the name or the id was there before it."""
+        if instrument.name in self.by_name or instrument.id in self.by_id:
+            return False
+        self.by_name[instrument.name] = instrument
+        self.by_id[instrument.id] = instrument
+        return True
+
+    async def register(self, names: Iterable[str], producer: Producer) -> None:
+        """Make every name known: propose those that are not, and read back what the topic made of it."""
+        for _ in range(PROPOSALS_MAX):
+            missing = [name for name in names if name not in self.by_name]
+            if not missing:
+                return
+            await self.refresh()
+            missing = [name for name in missing if name not in self.by_name]
+            taken = {number: instrument.name for number, instrument in self.by_id.items()}
+            for name in missing:
+                number = first_free_id(name, taken)
+                taken[number] = name
+                partition = partition_of(name, self._ticks_partitions)
+                proposal = Instrument(id=number, name=name, partition=partition)
+                await producer.send(INSTRUMENTS.name, proposal.encode(), key=name, partition=0)
+            await producer.flush()
+            await self.refresh()
+        raise UnavailableError(f"topic {INSTRUMENTS.name} did not take the names {missing}; is it the right broker?")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._tail.close()

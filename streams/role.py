@@ -1,0 +1,110 @@
+"""What every stateful role shares: its partitions, their next offsets, and the order of work.
+
+`streams/transport.py` calls it; the role files in `agents/` implement `load`, `process` and `save`.
+
+For each record: 1. process it and send its outputs. Now and then, and before a partition goes:
+2. wait until all outputs are confirmed, 3. save state and next offset as one record, 4. wait until that is
+confirmed, 5. commit the offset, for lag monitors only: the snapshot decides where reading starts.
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+from tapeline.schemas import TapelineError, Topic
+from tapeline.streams.producer import Producer
+from tapeline.streams.settings import Settings, kafka_bootstrap
+
+log = logging.getLogger(__name__)
+
+
+class LostRecordError(TapelineError):
+    """The transport handed over a record that is not the next one."""
+
+
+class Role(ABC):
+    """One role's work on the partitions it has. Everything runs in one asyncio loop, one record at a time."""
+
+    name: ClassVar[str]
+    input: ClassVar[Topic]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.kafka: Mapping[str, str | int] = settings.kafka.librdkafka(kafka_bootstrap(settings))
+        self._producer: Producer | None = None
+        self._next: dict[int, int] = {}
+        self._changed: set[int] = set()
+        self._lock = asyncio.Lock()
+
+    @property
+    def producer(self) -> Producer:
+        """The role's producer; there once it is open."""
+        if self._producer is None:
+            raise RuntimeError(f"role {self.name} is not open")
+        return self._producer
+
+    async def open(self) -> None:
+        """Connect what the role needs; called once, before the first partition comes."""
+        self._producer = Producer(self.kafka)
+
+    async def close(self) -> None:
+        """Let go of everything; nothing is processed afterwards."""
+        async with self._lock:
+            self._next.clear()
+            if self._producer is not None:
+                await self._producer.close()
+
+    @abstractmethod
+    async def load(self, partitions: frozenset[int]) -> dict[int, int]:
+        """Restore the state of exactly these partitions, forget all others; return the next offset of each."""
+
+    @abstractmethod
+    async def process(self, partition: int, offset: int, record: bytes) -> None:
+        """Take one record and send what follows from it; what cannot be processed goes to `rejected`."""
+
+    @abstractmethod
+    async def save(self, partitions: Iterable[int]) -> None:
+        """Send the state of these partitions together with their next offsets."""
+
+    async def restore(self, partitions: frozenset[int]) -> dict[int, int]:
+        """Get these partitions and no others; return where reading starts."""
+        async with self._lock:
+            self._changed.clear()
+            self._next = await self.load(partitions)
+            return dict(self._next)
+
+    def start_at(self, partition: int, offset: int) -> None:
+        """Move the start of a partition whose expected records the topic no longer holds."""
+        self._next[partition] = offset
+
+    async def receive(self, partition: int, offset: int, record: bytes) -> None:
+        """Process a record if it is the next of its partition, skip it if it was processed; anything else is fatal."""
+        async with self._lock:
+            expected = self._next.get(partition)
+            if expected is None or offset < expected:
+                return
+            if offset > expected:
+                raise LostRecordError(
+                    f"{self.input.name}[{partition}]: record {offset} came, {expected} was due; starting again"
+                )
+            await self.process(partition, offset, record)
+            self._next[partition] = offset + 1
+            self._changed.add(partition)
+
+    async def checkpoint(self) -> dict[int, int]:
+        """Confirm outputs, then save what changed; return the next offsets that are now safe to commit."""
+        async with self._lock:
+            changed = sorted(self._changed)
+            if not changed:
+                return {}
+            await self.producer.flush()
+            await self.save(changed)
+            await self.producer.flush()
+            self._changed.clear()
+            return {partition: self._next[partition] for partition in changed}
+
+    def next_offset(self, partition: int) -> int:
+        """The first offset not yet in the state of a partition this role has."""
+        return self._next[partition]
