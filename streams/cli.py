@@ -67,11 +67,9 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        try:
-            # Not standalone: click would turn a pipe that the reader closed into its own exit.
-            status = tapeline.main(args, prog_name="tapeline", standalone_mode=False)
-        finally:
-            sys.stdout.flush()
+        # Not standalone: click would turn Ctrl-C into exit 1. A reader that has enough (`| head`) ends it quietly.
+        status = tapeline.main(args, prog_name="tapeline", standalone_mode=False)
+        sys.stdout.flush()
     except TapelineError as error:
         print(f"tapeline: {error}", file=sys.stderr)  # noqa: T201 - the one place where errors are shown
         return 1
@@ -81,9 +79,9 @@ def _run(args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has enough. Python would complain again when it flushes at exit.
+        # Only now was it written; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     return status if isinstance(status, int) else 0
 
 

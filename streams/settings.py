@@ -156,7 +156,7 @@ class KafkaSettings(Table):
             raise _wrong("the embedded server speaks PLAINTEXT; set bootstrap_servers too", "security_protocol")
         return self
 
-    def librdkafka(self, bootstrap: str | None = None) -> dict[str, str | int | float | bool]:
+    def librdkafka(self, bootstrap: str | None = None) -> dict[str, str | int]:
         """Return confluent-kafka client properties (secrets in the clear); `bootstrap` overrides the servers."""
         properties = {
             "bootstrap.servers": bootstrap or self.bootstrap_servers,
