@@ -69,6 +69,16 @@ class Home:
         """The directory with what is true only while an `up` runs: lock, addresses, status, process ids."""
         return self.path / "run"
 
+    @property
+    def addresses_file(self) -> Path:
+        """The file that `publish` writes."""
+        return self.run / "addresses.json"
+
+    @property
+    def status_file(self) -> Path:
+        """The file in which an `up` says how its processes are."""
+        return self.run / "status.json"
+
     def create(self) -> None:
         """Make the directories that are missing; raises HomeError when that is not possible.
 
@@ -112,8 +122,8 @@ class Home:
             try:
                 yield
             finally:
-                for name in ("addresses.json", "status.json"):
-                    (self.run / name).unlink(missing_ok=True)
+                self.addresses_file.unlink(missing_ok=True)
+                self.status_file.unlink(missing_ok=True)
 
     def held(self) -> bool:
         """Say whether an `up` runs in this home now."""
@@ -132,11 +142,11 @@ class Home:
 
     def publish(self, addresses: Addresses) -> None:
         """Let other commands find these addresses; only who holds the home calls this."""
-        self.write_json(self.run / "addresses.json", asdict(addresses))
+        self.write_json(self.addresses_file, asdict(addresses))
 
     def addresses(self) -> Addresses | None:
         """Return the addresses of the `up` that runs here, or None when none runs or it is not ready yet."""
-        found = self.read_json(self.run / "addresses.json") if self.held() else None
+        found = self.read_json(self.addresses_file) if self.held() else None
         return None if found is None else Addresses(**found)
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:

@@ -37,9 +37,14 @@ class Servers:
         """The connection string of the embedded PostgreSQL, or None if it was not wanted."""
         return None if self.postgres is None else self.postgres.dsn
 
+    @property
+    def running(self) -> list[Kafka | Postgres]:
+        """The servers that were wanted."""
+        return [one for one in (self.kafka, self.postgres) if one is not None]
+
     def addresses(self) -> Addresses:
         """Return where the servers are reached and which processes they are."""
-        pids = {one.name: one.pid for one in (self.kafka, self.postgres) if one is not None and one.pid is not None}
+        pids = {one.name: one.pid for one in self.running if one.pid is not None}
         return Addresses(os.getpid(), time.time_ns(), self.bootstrap_servers, self.dsn, pids)
 
     @classmethod
@@ -56,13 +61,12 @@ class Servers:
             servers = cls(
                 home, Kafka(home, on_progress) if kafka else None, Postgres(home, on_progress) if database else None
             )
-            wanted = [one for one in (servers.kafka, servers.postgres) if one is not None]
             try:
-                outcomes = await asyncio.gather(*(one.start() for one in wanted), return_exceptions=True)
+                outcomes = await asyncio.gather(*(one.start() for one in servers.running), return_exceptions=True)
                 for outcome in outcomes:
                     if isinstance(outcome, BaseException):
                         raise outcome
                 home.publish(servers.addresses())
                 yield servers
             finally:
-                await asyncio.gather(*(one.stop() for one in wanted))
+                await asyncio.gather(*(one.stop() for one in servers.running))

@@ -125,7 +125,7 @@ class Kafka:
                 await self._start(jars)
                 return
             except ProcessError:
-                if attempt == 2 or not _bind_failed(self._log):
+                if attempt == 2 or not _bind_failed(self.log):
                     raise
 
     async def _start(self, jars: list[Path]) -> None:
@@ -154,7 +154,7 @@ class Kafka:
         except TimeoutError:
             await self._process.kill()
             raise ProcessError(
-                f"Kafka did not answer on port {broker} within {_READY_S:.0f} s; the end of {self._log}:\n"
+                f"Kafka did not answer on port {broker} within {_READY_S:.0f} s; the end of {self.log}:\n"
                 f"{self._process.log_tail()}"
             ) from None
         except BaseException:
@@ -166,7 +166,7 @@ class Kafka:
         assert self._process is not None  # noqa: S101
         while not await asyncio.to_thread(_connects, port):
             if self._process.pid is None:
-                raise ProcessError(f"Kafka ended at its start; the end of {self._log}:\n{self._process.log_tail()}")
+                raise ProcessError(f"Kafka ended at its start; the end of {self.log}:\n{self._process.log_tail()}")
             await asyncio.sleep(0.03)
         await asyncio.to_thread(broker_version, f"127.0.0.1:{port}")
 
@@ -192,7 +192,8 @@ class Kafka:
         await self.start()
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """The file its output goes to."""
         return self._home.logs / "kafka.log"
 
     def _java(self, jars: list[Path], main: str, *args: str) -> Process:
@@ -211,7 +212,7 @@ class Kafka:
         ]
         # An environment of its own: JAVA_TOOL_OPTIONS or CLASSPATH of the user are meant for other programs.
         env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-        return Process("kafka", command, log=self._log, pid_file=self._home.run / "kafka.pid", env=env, cwd=folder)
+        return Process("kafka", command, log=self.log, pid_file=self._home.run / "kafka.pid", env=env, cwd=folder)
 
     def _choose_ports(self, *, fresh: bool) -> tuple[int, int]:
         """Return the ports for brokers' clients and for the controller: those of the last run if still free."""

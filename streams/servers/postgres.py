@@ -182,7 +182,8 @@ class Postgres:
         await self.start()
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """The file its output goes to."""
         return self._home.logs / "postgres.log"
 
     def _run(
@@ -197,7 +198,7 @@ class Postgres:
         return Process(
             name,
             command,
-            log=self._log,
+            log=self.log,
             pid_file=self._home.run / f"{name}.pid",
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
             cwd=cwd,
@@ -208,7 +209,7 @@ class Postgres:
 
     def _trouble(self, what: str) -> str:
         tail = self._process.log_tail() if self._process is not None else ""
-        return f"{what}; the end of {self._log}:\n{tail}"
+        return f"{what}; the end of {self.log}:\n{tail}"
 
 
 def _flags(settings: dict[str, str]) -> list[str]:
