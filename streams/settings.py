@@ -190,6 +190,8 @@ class DatabaseSettings(Table):
             parts = conninfo_to_dict(value or "")
         except ProgrammingError:  # its text may hold a piece of a password
             raise _wrong("not a PostgreSQL connection string, such as postgresql://user@host:5432/name") from None
+        if not re.fullmatch(r"[\d,]*", str(parts.get("port") or "")):  # a `/` in a password makes a port of it
+            raise _wrong("the port is not a number; if a part has special characters, write them as %2F and so on")
         for key in ("password", "sslpassword"):
             if parts.get(key) is not None:
                 raise _wrong(f'has a {key} in it; take it out and set password = {{ env = "NAME" }} in [database]')

@@ -64,7 +64,8 @@ class Sources:
                     message = finding["msg"]
                     keys += tuple(finding.get("ctx", {}).get("keys", ()))
                 case _:
-                    message = f"must be {_wanted(_schema_at(self.schema, keys))}, not {_shown(found)}"
+                    node = _schema_at(self.schema, keys)
+                    message = f"must be {_wanted(node)}, not {_shown(found, node)}"
             faults.setdefault(keys, self.fault(keys, message))  # a union has one finding a member
         return [faults[keys] for keys in sorted(faults, key=lambda keys: self.lines.get(keys, 0))]
 
@@ -201,13 +202,15 @@ def _wanted(node: Json) -> str:
     return " or ".join(sides) or "left out"
 
 
-def _shown(value: Any) -> str:
-    """Show a value that was refused; texts only by their beginning, tables and lists only by their kind."""
+def _shown(value: Any, wanted: Json) -> str:
+    """Show a value that was refused; of what stands in place of a table or list (a secret, perhaps) only the kind."""
     match value:
         case bool():
             return str(value).lower()
         case int() | float():
             return str(value)
+        case str() if wanted.get("type") in ("object", "array"):
+            return "a text"
         case str():
             return repr(value if len(value) <= 40 else value[:37] + "...") if value else "an empty text"
         case dict():
