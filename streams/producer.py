@@ -13,12 +13,14 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
-from tapeline.schemas import RECORD_BYTES_MAX, TapelineError
+from tapeline.schemas import RECORD_BYTES_MAX, TapelineError, UnavailableError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 DELIVERY_SECONDS_MAX = 120
 """How long a broker may be away before a send counts as failed."""
+
+METADATA_SECONDS_MAX = 30
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -48,6 +50,7 @@ class Producer:
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 "queue.buffering.max.kbytes": QUEUE_BYTES_MAX // 1024,
                 "delivery.timeout.ms": DELIVERY_SECONDS_MAX * 1000,
+                "log_level": 3,  # errors; it warns about gapless and about every broker that is still starting
                 "error_cb": self._on_error,
             }
         )
@@ -90,6 +93,17 @@ class Producer:
                 self._unconfirmed += 1
                 self._full = False
             return
+
+    async def partition_count(self, topic: str) -> int:
+        """Return how many partitions a topic has; raise UnavailableError if it is not there."""
+        try:
+            metadata = await asyncio.to_thread(self._producer.list_topics, topic, METADATA_SECONDS_MAX)
+        except KafkaException as error:
+            raise UnavailableError(f"Kafka does not answer: {error.args[0].str()}") from error
+        found = metadata.topics[topic]
+        if found.error is not None:
+            raise UnavailableError(f"topic {topic}: {found.error.str()}; `tapeline topics create` makes the topics")
+        return len(found.partitions)
 
     async def flush(self) -> None:
         """Wait until everything sent so far is confirmed by the broker; raise DeliveryError if it is not."""

@@ -46,7 +46,7 @@ class Role(ABC):
         return self._producer
 
     async def open(self) -> None:
-        """Connect what the role needs; called once, before the first partition comes."""
+        """Connect what the role needs; called once, when the first partitions come."""
         self._producer = Producer(self.kafka)
 
     async def close(self) -> None:
@@ -71,6 +71,8 @@ class Role(ABC):
     async def restore(self, partitions: frozenset[int]) -> dict[int, int]:
         """Get these partitions and no others; return where reading starts."""
         async with self._lock:
+            if self._producer is None:
+                await self.open()
             self._changed.clear()
             self._next = await self.load(partitions)
             return dict(self._next)

@@ -130,13 +130,6 @@ def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
     async def now_and_then() -> None:
         await checkpoint()
 
-    @app.service
-    class Connections(faust.Service):
-        """Opens the role before the consumer starts."""
-
-        async def on_start(self) -> None:
-            await role.open()
-
     return app
 
 

@@ -7,6 +7,7 @@ function. `tick` has the fields of TICK, `state` is the instrument's own record,
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,8 @@ class Param:
     def check(self, name: str, value: object) -> Number:
         """Return the value in the parameter's own type; raise LogicError if it is none or out of range."""
         kind = type(self.default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or kind(value) != value:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if not number or kind(value) != value:
             wanted = "a whole number" if kind is int else "a number"
             raise LogicError(f"{name} must be {wanted} from {self.low} to {self.high}, not {value!r}")
         if not self.low <= value <= self.high:

@@ -18,7 +18,7 @@ NOT_SELECTED = -1
 """Slot of an instrument that the logic does not want."""
 
 FOUND = np.dtype([("tick", "<i8"), ("slot", "<i8"), ("index", "<i8"), ("side", "<i8"), ("strength", "<f8")])
-"""A signal found in a frame: number of its tick, the instrument's slot, n-th tick of it in the raw record, the words."""
+"""A signal found in a frame: number of its tick, the instrument's slot, n-th tick of it in the record, the words."""
 
 Kernel = Callable[..., tuple[int, int]]
 
@@ -110,6 +110,7 @@ def compile_kernel(handler: Handler) -> Kernel:
 def warm_up(kernel: Kernel, ticks: Ticks, state: np.dtype[np.void], params: np.ndarray[Any, Any]) -> None:
     """Compile the kernel for the types it will see, so that the first frame does not wait for it."""
     table = SlotTable()
+    table.add(1, 0)
     kernel(
         ticks,
         0,

@@ -1,0 +1,176 @@
+"""The role `logic`: tick frames in, signals out. `tapeline worker logic` runs it.
+
+Every configured logic runs on every ticks partition; each such instance is a unit with its own next offset,
+so that a logic added to the configuration starts from the beginning while the others go on.
+"""
+
+import logging
+from collections.abc import Iterable
+
+import faust
+
+from tapeline.agents.logic.authoring import LogicError
+from tapeline.agents.logic.examples import SHIPPED
+from tapeline.agents.logic.host import Instance, LogicSpec, RefusedSignal
+from tapeline.schemas import (
+    FrameError,
+    Rejected,
+    RejectOrigin,
+    RejectReason,
+    TapelineError,
+    TickFrame,
+    partition_of,
+)
+from tapeline.schemas.topics import REJECTED, SIGNALS, TICKS
+from tapeline.streams.registry import Registry
+from tapeline.streams.role import Role
+from tapeline.streams.settings import Settings
+from tapeline.streams.state import StateStore
+from tapeline.streams.transport import drive, role_app
+
+log = logging.getLogger(__name__)
+
+
+def specs(settings: Settings) -> list[LogicSpec]:
+    """Return the configured logics; raise SettingsError at the line that asks for something impossible."""
+    found: list[LogicSpec] = []
+    for name, wanted in settings.logics.items():
+        logic = SHIPPED.get(wanted.logic)
+        if logic is None:
+            shipped = ", ".join(SHIPPED)
+            if wanted.logic.endswith(".py") or "/" in wanted.logic or ":" in wanted.logic:
+                message = (
+                    "a user's own file is refused on workers: they have no process isolation yet, and a file could "
+                    f"read their secrets; the shipped logics are: {shipped}"
+                )
+            else:
+                message = f"there is no logic {wanted.logic!r}; the shipped ones are: {shipped}"
+            raise settings.error_at(("logics", name, "logic"), message)
+        try:
+            params = logic.bind(wanted.params)
+        except LogicError as error:
+            raise settings.error_at(("logics", name, "params"), str(error)) from error
+        found.append(
+            LogicSpec(
+                name=name,
+                logic=logic,
+                params=params,
+                instruments=wanted.instruments,
+                valid_ns=round(wanted.valid_seconds * 1e9),
+                tenant=wanted.tenant,
+                tags=wanted.tags,
+            )
+        )
+    return found
+
+
+class LogicWorker(Role):
+    """Run every configured logic over the frames of the ticks partitions this process has."""
+
+    name = "logic"
+    input = TICKS
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._specs = specs(settings)
+        self._instances: dict[int, list[Instance]] = {}
+
+    async def open(self) -> None:
+        """Connect, read the instruments known so far, compile the logics."""
+        await super().open()
+        self._store = StateStore(self.name, self.kafka, self.producer)
+        self._registry = Registry(self.kafka, await self.producer.partition_count(TICKS.name))
+        self._signals_partitions = await self.producer.partition_count(SIGNALS.name)
+        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
+        await self._registry.refresh()
+        for spec in self._specs:
+            Instance(spec, 0, self._name_of).warm_up()
+
+    async def load(self, partitions: frozenset[int]) -> dict[int, int]:
+        """Make the instances of these partitions from their newest snapshots."""
+        snapshots = await self._store.load(partitions)
+        self._instances = {
+            partition: [
+                Instance(spec, partition, self._name_of, snapshots[partition].get(spec.unit(partition)))
+                for spec in self._specs
+            ]
+            for partition in partitions
+        }
+        return {
+            partition: min((instance.next_offset for instance in instances), default=0)
+            for partition, instances in self._instances.items()
+        }
+
+    async def save(self, partitions: Iterable[int]) -> None:
+        """Send the state of every instance on these partitions."""
+        for partition in partitions:
+            for instance in self._instances[partition]:
+                await self._store.save(partition, instance.spec.unit(partition), instance.snapshot())
+
+    async def process(self, partition: int, offset: int, record: bytes) -> None:
+        """1. read the frame, 2. know its instruments, 3. let each instance say what it says, 4. send."""
+        try:
+            frame = TickFrame.decode(record)
+        except FrameError as error:
+            origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
+            await self._reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
+            return
+        await self._know_instruments(frame)
+        for instance in self._instances[partition]:
+            signals, refused = instance.on_record(offset, frame)
+            logic = instance.spec.name
+            for signal in signals:
+                target = partition_of(logic, self._signals_partitions)
+                await self.producer.send(SIGNALS.name, signal.encode(), key=logic, partition=target)
+            for signal_refused in refused:
+                await self._reject(self._refusal(instance, partition, offset, signal_refused))
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await super().close()
+        self._store.close()
+        self._registry.close()
+
+    async def _know_instruments(self, frame: TickFrame) -> None:
+        # A frame is sent after its instruments are confirmed, so one look at the topic's end is enough.
+        known = self._registry.by_id
+        if any(number and number not in known for number in set(frame.ticks["instrument_id"].tolist())):
+            await self._registry.refresh()
+
+    def _name_of(self, instrument_id: int) -> str:
+        instrument = self._registry.by_id.get(instrument_id)
+        if instrument is None:
+            raise TapelineError(
+                f"instrument {instrument_id} is in {TICKS.name} but not in topic `instruments`; "
+                "do they belong together?"
+            )
+        return instrument.name
+
+    def _refusal(self, instance: Instance, partition: int, offset: int, refused: RefusedSignal) -> Rejected:
+        origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=refused.index)
+        return Rejected.of(
+            f"{self.name}/{instance.spec.name}",
+            RejectReason.MALFORMED,
+            refused.detail,
+            origin,
+            b"",
+            time_ns=instance.time_ns,
+        )
+
+    async def _reject(self, event: Rejected) -> None:
+        key = f"{event.origin.topic}/{event.origin.partition}"
+        await self.producer.send(
+            REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
+        )
+
+
+def app(settings: Settings, instance: str | None = None) -> faust.App:
+    """Return the role's Faust app."""
+    role = LogicWorker(settings)
+    faust_app = role_app(role, settings, instance)
+
+    @faust_app.agent(faust_app.topic(TICKS.name, acks=False), name=role.name)
+    async def logic(stream: faust.StreamT[bytes]) -> None:
+        await drive(role, stream)
+
+    return faust_app

@@ -1,0 +1,139 @@
+"""The role `normalize`: raw frames in, tick frames out. `tapeline worker normalize` runs it.
+
+State of a unit (one raw partition): the sequence numbers of its connections, so that breaks become GAP ticks.
+"""
+
+import logging
+from collections.abc import Iterable
+
+import faust
+import orjson
+
+from tapeline.agents.tick_frames import cut, time_frames
+from tapeline.connectors.venues import Reject, parse_frame
+from tapeline.schemas import (
+    FrameError,
+    FrameFlag,
+    RawFrame,
+    Rejected,
+    RejectOrigin,
+    RejectReason,
+    Snapshot,
+    TickFrame,
+    partition_of,
+)
+from tapeline.schemas.topics import RAW, REJECTED, TICKS
+from tapeline.streams.registry import Registry
+from tapeline.streams.role import Role
+from tapeline.streams.settings import Settings
+from tapeline.streams.state import StateStore
+from tapeline.streams.transport import drive, role_app
+
+log = logging.getLogger(__name__)
+
+Connections = dict[str, dict[str, int | str]]
+"""source -> what its parser remembers."""
+
+
+class Normalize(Role):
+    """Turn each raw record into tick frames; what cannot be read goes to `rejected`, the rest goes on."""
+
+    name = "normalize"
+    input = RAW
+
+    async def open(self) -> None:
+        """Connect, and read the instruments known so far."""
+        await super().open()
+        self._store = StateStore(self.name, self.kafka, self.producer)
+        self._ticks_partitions = await self.producer.partition_count(TICKS.name)
+        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
+        self._registry = Registry(self.kafka, self._ticks_partitions)
+        await self._registry.refresh()
+        self._connections: dict[int, Connections] = {}
+
+    async def load(self, partitions: frozenset[int]) -> dict[int, int]:
+        """Take the sequence numbers from the newest snapshots."""
+        snapshots = await self._store.load(partitions)
+        self._connections = {partition: {} for partition in partitions}
+        starts = dict.fromkeys(partitions, 0)
+        for partition, units in snapshots.items():
+            if (snapshot := units.get(str(partition))) is not None:
+                self._connections[partition] = orjson.loads(snapshot.payload)
+                starts[partition] = snapshot.next_offset
+        return starts
+
+    async def save(self, partitions: Iterable[int]) -> None:
+        """Send the sequence numbers of these partitions."""
+        for partition in partitions:
+            payload = orjson.dumps(self._connections[partition])
+            await self._store.save(partition, str(partition), Snapshot(self.next_offset(partition), 0, payload=payload))
+
+    async def process(self, partition: int, offset: int, record: bytes) -> None:
+        """1. read the frame, 2. parse its messages, 3. know its instruments, 4. cut, 5. send."""
+        try:
+            frame = RawFrame.decode(record)
+        except FrameError as error:
+            reject = Reject(0, RejectReason.CORRUPT, str(error))
+            await self._send_rejected(partition, offset, [reject], [record], "", 0)
+            return
+        try:
+            frames, rejects = await self._frames(partition, offset, frame)
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # A parser that fails is our fault, but no reason to stop the market: the record waits in `rejected`.
+            log.exception("raw[%d]@%d of %s failed", partition, offset, frame.source)
+            reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
+            await self._send_rejected(partition, offset, [reject], [record], frame.source, frame.time_ns)
+            return
+        if rejects:
+            messages = list(frame.messages())
+            payloads = [messages[reject.index] for reject in rejects]
+            await self._send_rejected(partition, offset, rejects, payloads, frame.source, frame.time_ns)
+        for tick_frame in frames:
+            ticks_partition = tick_frame.lane.ticks_partition
+            await self.producer.send(
+                TICKS.name, tick_frame.encode(), key=str(ticks_partition), partition=ticks_partition
+            )
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await super().close()
+        self._store.close()
+        self._registry.close()
+
+    async def _frames(self, partition: int, offset: int, frame: RawFrame) -> tuple[list[TickFrame], list[Reject]]:
+        connections = self._connections[partition]
+        if frame.first_message == 0:
+            connections[frame.source] = {}
+        parsed = parse_frame(frame, connections.setdefault(frame.source, {}))
+        if frame.flags & FrameFlag.END:
+            del connections[frame.source]
+        if not len(frame):
+            return time_frames(partition, offset, frame.time_ns, self._ticks_partitions), []
+        await self._registry.register(parsed.names, self.producer)
+        instruments = [self._registry.by_name[name] for name in parsed.names]
+        return cut(partition, offset, frame.time_ns, parsed.ticks, instruments), list(parsed.rejects)
+
+    async def _send_rejected(
+        self, partition: int, offset: int, rejects: list[Reject], payloads: list[bytes], source: str, time_ns: int
+    ) -> None:
+        key = f"{RAW.name}/{partition}"
+        for reject, payload in zip(rejects, payloads, strict=True):
+            origin = RejectOrigin(topic=RAW.name, partition=partition, offset=offset, index=reject.index)
+            event = Rejected.of(
+                self.name, reject.reason, reject.detail, origin, payload, source=source, time_ns=time_ns
+            )
+            await self.producer.send(
+                REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
+            )
+
+
+def app(settings: Settings, instance: str | None = None) -> faust.App:
+    """Return the role's Faust app."""
+    role = Normalize(settings)
+    faust_app = role_app(role, settings, instance)
+
+    @faust_app.agent(faust_app.topic(RAW.name, acks=False), name=role.name)
+    async def normalize(stream: faust.StreamT[bytes]) -> None:
+        await drive(role, stream)
+
+    return faust_app

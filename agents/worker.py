@@ -1,0 +1,39 @@
+"""`tapeline worker ROLE...`: run roles in this process, each an ordinary Faust app. `tapeline up` starts it too."""
+
+import importlib
+
+import click
+
+from tapeline.streams.options import pass_settings
+from tapeline.streams.settings import Settings
+
+MODULES = {
+    "normalize": "tapeline.agents.normalize",
+    "logic": "tapeline.agents.logic_worker",
+    "persist": "tapeline.agents.persist",
+}
+
+
+@click.command()
+@click.argument("roles", nargs=-1, required=True, type=click.Choice(list(MODULES)), metavar="ROLE...")
+@click.option("--instance", help="A name for this process that stays the same over restarts (static membership).")
+@click.option("--loglevel", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
+@pass_settings
+def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, loglevel: str) -> None:
+    """Run roles (normalize, logic, persist) until Ctrl-C.
+
+    Several workers of one role share its partitions.
+
+    \b
+    Examples:
+      tapeline worker normalize logic persist     everything in one process
+      tapeline worker logic --instance logic-1    one of several, restarted at once under its name
+    """
+    # Here, so that `tapeline worker --help` does not wait for numba and Faust.
+    from tapeline.streams import transport
+
+    apps = [
+        importlib.import_module(MODULES[role]).app(settings, f"{role}.{instance}" if instance else None)
+        for role in dict.fromkeys(roles)
+    ]
+    transport.run(apps, loglevel)

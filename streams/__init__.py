@@ -1,0 +1,3 @@
+"""Kafka: settings, transport, producer, frame reader, state, embedded servers, the command line."""
+
+__all__: list[str] = []
