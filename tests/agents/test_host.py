@@ -1,6 +1,7 @@
 """The logic host: same signals whatever the frame cuts, crashes and duplicates; ids and seq as the design says."""
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tapeline.agents.logic import BUY, HOLD, SELL, Logic, LogicError, Param, Signal, logic
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance, LogicSpec
-from tapeline.schemas import Flag, FrameFlag, Kind, Lane, Snapshot, TickFrame, Ticks, empty_ticks
+from tapeline.schemas import TICK, Flag, FrameFlag, Kind, Lane, Snapshot, TickFrame, Ticks, empty_ticks
 from tapeline.schemas import Signal as SignalEvent
 
 
@@ -75,19 +76,18 @@ def said(signals: Iterable[SignalEvent]) -> list[tuple[Any, ...]]:
 
 
 def by_hand(one: Logic, ticks: Ticks, only: Callable[[int], bool] = lambda _: True) -> list[tuple[int, int, float]]:
-    """(tick number, side, strength) from the same handler in plain Python, one record object per instrument."""
+    """(tick number, side, strength) from the same handler in plain Python, over plain objects."""
     states: dict[int, Any] = {}
-    params = np.zeros(1, np.dtype((np.record, one.params_record(one.bind({})).dtype)))
-    params[:] = one.params_record(one.bind({}))
+    params = SimpleNamespace(**one.bind({}))
     found = []
-    for number, tick in enumerate(ticks.view(np.dtype((np.record, ticks.dtype)))):
-        who = int(tick.instrument_id)
+    for number, values in enumerate(ticks.tolist()):
+        tick = SimpleNamespace(**dict(zip(TICK.names or (), values, strict=True)))
+        who = tick.instrument_id
         if tick.kind in one.kinds and only(who):
-            if who not in states:
-                states[who] = np.zeros(1, np.dtype((np.record, one.state_dtype())))[0]
-            signal = one.handler(tick, states[who], params[0])
+            state = states.setdefault(who, SimpleNamespace(**{name: kind() for name, kind in one.state.items()}))
+            signal = one.handler(tick, state, params)
             if signal.side:
-                found.append((number, signal.side, float(signal.strength)))
+                found.append((number, signal.side, signal.strength))
     return found
 
 
