@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := schemas streams agents connectors
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint format bench clean
+.PHONY: help dev demo test lint format bench constraints clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: $(VENV)/.installed ## install Tapeline and its tools into .venv
 
@@ -40,6 +40,11 @@ format: dev ## rewrite the code as ruff likes it
 
 bench: dev ## messages/s and latency beside plain Faust, into .bench/latest.json
 	$(BIN)/python -m tests.bench
+
+constraints: ## resolve the newest versions of everything anew and pin them
+	rm -rf $(VENV)/resolve && $(PYTHON) -m venv $(VENV)/resolve
+	$(VENV)/resolve/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	$(VENV)/resolve/bin/pip freeze --disable-pip-version-check --exclude tapeline | grep -v ' @ ' > constraints.txt
 
 clean: ## remove the environment, caches and build output (not the data in TAPELINE_HOME)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

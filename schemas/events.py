@@ -84,6 +84,7 @@ class RejectReason(StrEnum):
     UNKNOWN = "unknown"  # well-formed, of a kind this version does not know
     OVERSIZED = "oversized"  # larger than this version processes
     CORRUPT = "corrupt"  # not a whole frame or event of ours
+    FAILED = "failed"  # our own code failed on it
 
 
 class RejectOrigin(Event):
