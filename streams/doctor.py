@@ -86,7 +86,8 @@ def check_python() -> Iterator[Finding]:
     names = [re.split(r"[^A-Za-z0-9._-]", one, maxsplit=1)[0] for one in required if "extra ==" not in one]
     absent = [name for name in names if not _has_distribution(name)]
     if absent:
-        yield missing("packages", f"not installed: {', '.join(absent)}", "Install them: make dev in a checkout, else pip install --upgrade tapeline")
+        remedy = "Install them: make dev in a checkout, else pip install --upgrade tapeline"
+        yield missing("packages", f"not installed: {', '.join(absent)}", remedy)
     else:
         yield ok("packages", f"tapeline {importlib.metadata.version('tapeline')} and the {len(names)} it needs")
 
