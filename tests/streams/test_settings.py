@@ -284,6 +284,7 @@ def test_a_missing_secret_names_itself(password: str, env: dict[str, str], fault
     assert faults(SASL + f"sasl_password = {password}", env) == [f"tapeline.toml:6: kafka.sasl_password: {fault}"]
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="ascii", exclude_characters='"\\', min_codepoint=33), min_size=6))
 def test_no_error_shows_a_secret(secret: str) -> None:
     secret = f"s3cr3t{secret}"

@@ -143,6 +143,7 @@ def numbers_of(value: Any, way: Keys = ()) -> Iterator[tuple[Keys, int]]:
             yield way, value
 
 
+@pytest.mark.slow
 @given(st.lists(statements, max_size=12))
 def test_every_number_is_found_on_the_line_where_it_stands(drawn: list[str]) -> None:
     text = ""
