@@ -1,0 +1,129 @@
+"""Put one frame's ticks together: receive times, instruments, sequence breaks, order of arrival.
+
+Every venue's `parse` converts its messages kind by kind (columns are fast) and hands the ticks in here.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from tapeline.connectors.venues.columns import Mask, inexact, sound
+from tapeline.connectors.venues.contract import MESSAGE_BYTES_MAX, Parsed, Reject, Sequences
+from tapeline.schemas import Flag, GapReason, Kind, RawFrame, RejectReason, Ticks, empty_ticks
+from tapeline.schemas.frames import Int64Array
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+
+class Assembly:
+    """The parse of one frame under way; `state` belongs to its connection and is changed."""
+
+    def __init__(self, venue: str, frame: RawFrame, state: Sequences) -> None:
+        self.state = state
+        self.recv_ns = frame.recv_ns
+        self._venue = venue
+        self._frame = frame
+        self._symbols: dict[str, int] = {}
+        self._rejects: list[Reject] = []
+        self._gaps: list[tuple[Int64Array, Ticks]] = []
+        self._ticks: list[tuple[Int64Array, Ticks]] = []
+
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (index, bytes) of each message of a size worth parsing; reject the others."""
+        for index, data in enumerate(self._frame.messages()):
+            if len(data) > MESSAGE_BYTES_MAX:
+                detail = f"{len(data)} bytes, the most that is parsed is {MESSAGE_BYTES_MAX}"
+                self.reject(index, RejectReason.OVERSIZED, detail)
+            else:
+                yield index, data
+
+    def reject(self, index: int, reason: RejectReason, detail: str) -> None:
+        """Note that message `index` could not be processed."""
+        self._rejects.append(Reject(index, reason, detail))
+
+    def convert(
+        self, convert: Callable[[Sequence[Row]], Result], indices: Sequence[int], rows: Sequence[Row]
+    ) -> tuple[Result, Int64Array] | None:
+        """Return `convert` of the rows that are sound and their message indices, or None; reject the others."""
+        result, kept, faults = sound(convert, rows)
+        for position, detail in faults:
+            self.reject(indices[position], RejectReason.MALFORMED, detail)
+        return None if result is None else (result, np.array(indices, np.int64)[kept])
+
+    def stamp(self, ticks: Ticks, where: Int64Array, symbols: Sequence[str]) -> None:
+        """Set receive time and instrument. ticks: (n,) one a message; where: (n,) message indices; symbols: n."""
+        known = self._symbols
+        ticks["ts_recv_ns"] = self.recv_ns[where]
+        ticks["instrument_id"] = [known.setdefault(symbol, len(known)) for symbol in symbols]
+
+    def follow(
+        self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None, *, counted: bool = True
+    ) -> None:
+        """Compare each tick's `sequence` with the highest before it in its stream and instrument.
+
+        Not above it: flag LATE. before: (n,) the number that each tick says comes right before it; where that is
+        above the highest so far, data is missing and a GAP tick stands before. None: the stream's numbers may jump.
+        counted: the numbers are consecutive, so the gap's size is known.
+        """
+        for symbol, instrument in self._symbols.items():
+            at = np.flatnonzero(ticks["instrument_id"] == instrument)
+            if not len(at):
+                continue
+            sequence = ticks["sequence"][at]
+            expected = sequence - 1 if before is None else before[at]
+            key = f"{stream}/{symbol}"
+            last = int(self.state.get(key, expected[0]))
+            highest = np.maximum.accumulate(np.concatenate(([last], sequence)))
+            self.state[key] = int(highest[-1])
+            highest = highest[:-1]
+            set_flag(ticks, at[sequence <= highest], Flag.LATE)
+            if before is not None and (broken := np.flatnonzero(expected > highest)).size:
+                missing = (expected[broken] - highest[broken]) * counted
+                self._add_gaps(ticks[at[broken]], where[at[broken]], highest[broken] + 1, missing)
+
+    def append(self, ticks: Ticks, where: Int64Array) -> None:
+        """Take ticks that are done; where: (n,) the message index of each, ascending."""
+        self._ticks.append((where, ticks))
+
+    def parsed(self) -> Parsed:
+        """Return everything in order of arrival."""
+        parts = self._gaps + self._ticks  # gaps first: the sort is stable, so they stay before their tick
+        ticks = empty_ticks(0) if not parts else parts[0][1]
+        if len(parts) > 1:
+            order = np.argsort(np.concatenate([where for where, _ in parts]), kind="stable")
+            ticks = np.concatenate([ticks for _, ticks in parts])[order]
+        names = tuple(f"{self._venue}:{symbol}" for symbol in self._symbols)
+        return Parsed(ticks, names, tuple(sorted(self._rejects, key=lambda reject: reject.index)))
+
+    def _add_gaps(self, at: Ticks, where: Int64Array, first: Int64Array, missing: Int64Array) -> None:
+        gaps = empty_ticks(len(at))
+        for field in ("ts_event_ns", "ts_recv_ns", "instrument_id"):
+            gaps[field] = at[field]
+        gaps["kind"] = Kind.GAP
+        gaps["sequence"] = first
+        gaps["size"] = missing
+        gaps["price"] = GapReason.SEQUENCE
+        gaps["price2"] = at["kind"]
+        self._gaps.append((where, gaps))
+
+
+def set_flag(ticks: Ticks, where: Int64Array | Mask, flag: Flag) -> None:
+    """Set a flag on some ticks; where: their positions, or (n,) bool."""
+    ticks["flags"][where] |= np.uint16(flag)
+
+
+def flag_inexact(ticks: Ticks, *columns: Sequence[str]) -> None:
+    """Set INEXACT where one of the decimal strings has too many digits; columns: n strings each."""
+    for values in columns:
+        set_flag(ticks, inexact(values), Flag.INEXACT)
+
+
+def flag_quotes(ticks: Ticks) -> None:
+    """Set ONE_SIDED, CROSSED and LOCKED on QUOTE ticks; a price of 0 is one that was not given."""
+    bid, ask = ticks["price"], ticks["price2"]
+    one_sided = (bid == 0) | (ask == 0)
+    set_flag(ticks, one_sided, Flag.ONE_SIDED)
+    set_flag(ticks, ~one_sided & (bid > ask), Flag.CROSSED)
+    set_flag(ticks, ~one_sided & (bid == ask), Flag.LOCKED)

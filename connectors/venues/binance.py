@@ -1,0 +1,275 @@
+"""Binance spot and USD-M futures: WebSocket market streams and the REST depth snapshot, as ticks.
+
+Called by `parse_frame` for sources `binance/...` and `binance-usdm/...`. Formats: Binance "WebSocket Streams" of
+spot and of USD-M futures and their REST `depth`, 2024-08, in a combined-stream envelope {"stream", "data"} or bare.
+
+    trade, aggTrade  TRADE  side: the aggressor's (m = "the buyer is the maker" false: +1); sequence: t, a
+    bookTicker       QUOTE  sequence: u
+    depthUpdate      BOOK   a tick a level, bids then asks, LAST on the last one; sequence: u
+    depth snapshot   BOOK   likewise, with SNAPSHOT; sequence: lastUpdateId
+
+ts_event_ns is T, the matching engine's time, where a message has it, else E, the time of the event, else (spot
+bookTicker and snapshot) the receive time. Breaks: trade and aggTrade ids are consecutive; a spot update's U follows
+the u before it; a USD-M update's pu is the u before it (ids jump, so the size of such a gap is not known). The
+snapshot stands outside that chain: compare its sequence with the updates' to know where to apply it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from tapeline.connectors.venues.assembly import Assembly, flag_inexact, flag_quotes, set_flag
+from tapeline.connectors.venues.columns import (
+    Floats,
+    MalformedError,
+    Mask,
+    booleans,
+    decimals,
+    inexact,
+    integers,
+    symbols,
+    times_ns,
+)
+from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
+from tapeline.schemas import Flag, Kind, RawFrame, RejectReason, Ticks, empty_ticks
+from tapeline.schemas.frames import Int64Array
+
+Row = tuple[Any, ...]
+Pick = Callable[[dict[str, Any]], Row]
+
+TRADE, AGGREGATE, QUOTE, DEPTH, SNAPSHOT = "trade", "aggTrade", "bookTicker", "depthUpdate", "depth snapshot"
+_COMMON: dict[str, Pick] = {
+    TRADE: itemgetter("s", "t", "p", "q", "T", "m"),
+    AGGREGATE: itemgetter("s", "a", "p", "q", "T", "m"),
+    SNAPSHOT: itemgetter("lastUpdateId", "bids", "asks"),
+}
+PICKS: dict[str, dict[str, Pick]] = {
+    "binance": _COMMON
+    | {QUOTE: itemgetter("s", "u", "b", "B", "a", "A"), DEPTH: itemgetter("s", "u", "b", "a", "E", "U")},
+    "binance-usdm": _COMMON
+    | {QUOTE: itemgetter("s", "u", "b", "B", "a", "A", "T"), DEPTH: itemgetter("s", "u", "b", "a", "T", "U", "pu")},
+}
+"""Venue -> event type -> the fields that are read, in the order in which the converters below expect them."""
+
+SYMBOLS_KEY = "symbols"
+"""State: the first two symbols of the connection. A snapshot names none, so there must be exactly one."""
+
+
+def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
+    """Return the ticks of one frame (see `contract`); venue: `binance` or `binance-usdm`."""
+    assembly = Assembly(venue, frame, state)
+    picks = PICKS[venue]
+    found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in picks}
+    for index, data in assembly.messages():
+        # 1. read the JSON, take off the envelope, 2. tell the kind, 3. pick its fields
+        try:
+            message = orjson.loads(data)
+            event = message["data"] if "stream" in message and "data" in message else message
+            kind = event.get("e")
+        except orjson.JSONDecodeError as error:
+            assembly.reject(index, RejectReason.MALFORMED, f"not JSON: {error}")
+            continue
+        except (TypeError, AttributeError):
+            assembly.reject(index, RejectReason.UNKNOWN, "not a JSON object with one event in it")
+            continue
+        if kind is None:  # two kinds do not say what they are
+            kind = SNAPSHOT if "lastUpdateId" in event else QUOTE if "s" in event and "u" in event else None
+        if type(kind) is not str or kind not in picks:
+            assembly.reject(index, RejectReason.UNKNOWN, _unknown(event, kind))
+            continue
+        try:
+            row = picks[kind](event)
+        except KeyError as error:
+            assembly.reject(index, RejectReason.MALFORMED, f"{kind} without field {error}")
+            continue
+        if kind == SNAPSHOT:
+            row += event.get("T"), message.get("stream")
+        found[kind][0].append(index)
+        found[kind][1].append(row)
+
+    seen: dict[str, int] = {}  # symbol -> the first message that names it
+    for kind, add in ((TRADE, _add_trades), (AGGREGATE, _add_trades), (QUOTE, _add_quotes), (DEPTH, _add_updates)):
+        indices, rows = found[kind]
+        for symbol, index in add(assembly, kind, indices, rows) if rows else ():
+            seen[symbol] = min(index, seen.get(symbol, index))
+    _add_snapshots(assembly, seen, *found[SNAPSHOT])
+    known = str(state.get(SYMBOLS_KEY, "")).split()
+    new = sorted(seen.keys() - set(known), key=lambda symbol: seen[symbol])
+    if new:
+        state[SYMBOLS_KEY] = " ".join((known + new)[:2])
+    return assembly.parsed()
+
+
+def _unknown(event: dict[str, Any], kind: object) -> str:
+    named = f"event type {kind!r}" if kind is not None else f"no event type, fields {', '.join(list(event)[:8])}"
+    return f"not a kind of message that is read here: {named}"[:200]
+
+
+Seen = Iterable[tuple[str, int]]
+"""(symbol, message index) of the messages that were taken."""
+
+
+def _add_trades(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
+    converted = assembly.convert(_trades, indices, rows)
+    if converted is None:
+        return ()
+    (symbol, ticks), where = converted
+    assembly.stamp(ticks, where, symbol)
+    assembly.follow(stream, ticks, where, ticks["sequence"] - 1)
+    assembly.append(ticks, where)
+    return zip(symbol, where.tolist(), strict=True)
+
+
+def _trades(rows: Sequence[Row]) -> tuple[Row, Ticks]:
+    symbol, sequence, price, size, time_ms, maker = zip(*rows, strict=True)
+    symbols(symbol, "s")
+    ticks = empty_ticks(len(rows))
+    ticks["kind"] = Kind.TRADE
+    ticks["ts_event_ns"] = times_ns(time_ms, "T")
+    ticks["sequence"] = integers(sequence, "trade id")
+    ticks["side"] = np.where(booleans(maker, "m"), -1, 1)
+    ticks["price"] = decimals(price, "p", positive=True)
+    ticks["size"] = decimals(size, "q", positive=True)
+    flag_inexact(ticks, price, size)
+    return symbol, ticks
+
+
+def _add_quotes(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
+    converted = assembly.convert(_quotes, indices, rows)
+    if converted is None:
+        return ()
+    (symbol, ticks), where = converted
+    assembly.stamp(ticks, where, symbol)
+    if len(rows[0]) == 6:  # spot says no time
+        ticks["ts_event_ns"] = ticks["ts_recv_ns"]
+    assembly.follow(stream, ticks, where, None)
+    assembly.append(ticks, where)
+    return zip(symbol, where.tolist(), strict=True)
+
+
+def _quotes(rows: Sequence[Row]) -> tuple[Row, Ticks]:
+    symbol, sequence, *numbers = zip(*(row[:6] for row in rows), strict=True)
+    symbols(symbol, "s")
+    ticks = empty_ticks(len(rows))
+    ticks["kind"] = Kind.QUOTE
+    if len(rows[0]) > 6:
+        ticks["ts_event_ns"] = times_ns([row[6] for row in rows], "T")
+    ticks["sequence"] = integers(sequence, "u")
+    for field, name, values in zip(("price", "size", "price2", "size2"), "bBaA", numbers, strict=True):
+        ticks[field] = decimals(values, name)
+    flag_inexact(ticks, *numbers)
+    flag_quotes(ticks)
+    return symbol, ticks
+
+
+def _add_updates(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
+    converted = assembly.convert(_updates, indices, rows)
+    if converted is None:
+        return ()
+    (symbol, heads, before, levels), where = converted
+    assembly.stamp(heads, where, symbol)
+    assembly.follow(stream, heads, where, before, counted=len(rows[0]) == 6)
+    _append_levels(assembly, heads, where, levels)
+    return zip(symbol, where.tolist(), strict=True)
+
+
+def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
+    symbol, last, bids, asks, time_ms, first = zip(*(row[:6] for row in rows), strict=True)
+    symbols(symbol, "s")
+    heads = empty_ticks(len(rows))
+    heads["kind"] = Kind.BOOK
+    heads["ts_event_ns"] = times_ns(time_ms, "time of the update")
+    heads["sequence"] = integers(last, "u")
+    before = integers(first, "U") - 1
+    if (before >= heads["sequence"]).any():
+        raise MalformedError("U is above u")
+    if len(rows[0]) > 6:
+        before = integers([row[6] for row in rows], "pu")
+        if (before >= heads["sequence"]).any():
+            raise MalformedError("pu is not below u")
+    return symbol, heads, before, _levels(bids, asks)
+
+
+def _add_snapshots(assembly: Assembly, seen: dict[str, int], indices: list[int], rows: list[Row]) -> None:
+    named: list[tuple[int, Row]] = []
+    for index, row in zip(indices, rows, strict=True):
+        before = str(assembly.state.get(SYMBOLS_KEY, "")).split()
+        before += [symbol for symbol, first in seen.items() if first < index and symbol not in before]
+        if row[-1] is not None:  # a partial depth stream: its name begins with the symbol
+            named.append((index, (str(row[-1]).partition("@")[0].upper(), *row)))
+        elif len(before) == 1:
+            named.append((index, (before[0], *row)))
+        else:
+            so_far = f"{len(before)} symbols ({', '.join(sorted(before)[:3])})" if before else "no symbol"
+            detail = f"a depth snapshot names no symbol, and this connection had {so_far} before it"
+            assembly.reject(index, RejectReason.UNKNOWN, detail)
+    if not named:
+        return
+    converted = assembly.convert(_snapshots, [index for index, _ in named], [row for _, row in named])
+    if converted is None:
+        return
+    (symbol, heads, levels), where = converted
+    assembly.stamp(heads, where, symbol)
+    heads["ts_event_ns"] = np.where(heads["ts_event_ns"] == 0, heads["ts_recv_ns"], heads["ts_event_ns"])
+    _append_levels(assembly, heads, where, levels)
+
+
+def _snapshots(rows: Sequence[Row]) -> tuple[Row, Ticks, "Levels"]:
+    symbol, last, bids, asks, time_ms, _ = zip(*rows, strict=True)
+    symbols(symbol, "stream")
+    heads = empty_ticks(len(rows))
+    heads["kind"] = Kind.BOOK
+    heads["flags"] = Flag.SNAPSHOT
+    heads["ts_event_ns"] = times_ns([0 if ms is None else ms for ms in time_ms], "T")
+    heads["sequence"] = integers(last, "lastUpdateId")
+    return symbol, heads, _levels(bids, asks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Levels:
+    """Book levels of several messages; counts: (messages,) levels of each; side, price, size, inexact: (levels,)."""
+
+    counts: Int64Array
+    side: npt.NDArray[np.int8]
+    price: Floats
+    size: Floats
+    inexact: Mask
+
+
+def _levels(bids: Sequence[Any], asks: Sequence[Any]) -> Levels:
+    """Take apart the levels of messages: of each its bids, then its asks; a level is [price, size]."""
+    sides = [side for both in zip(bids, asks, strict=True) for side in both]
+    if any(kind is not list for kind in set(map(type, sides))):
+        raise MalformedError("bids or asks are not a list")
+    levels = list(chain.from_iterable(sides))
+    if any(kind is not list for kind in set(map(type, levels))) or set(map(len, levels)) - {2}:
+        raise MalformedError("a level is not a list of price and size")
+    of_side = np.array([len(side) for side in sides], np.int64)
+    prices, sizes = [level[0] for level in levels], [level[1] for level in levels]
+    return Levels(
+        of_side[0::2] + of_side[1::2],
+        np.repeat(np.tile(np.array([1, -1], np.int8), len(bids)), of_side),
+        decimals(prices, "price of a level", positive=True),
+        decimals(sizes, "size of a level"),
+        inexact(prices) | inexact(sizes),
+    )
+
+
+def _append_levels(assembly: Assembly, heads: Ticks, where: Int64Array, levels: Levels) -> None:
+    """Make the BOOK ticks: what `heads` (one a message) says, a level each, LAST on each message's last."""
+    ticks = np.repeat(heads, levels.counts)
+    ticks["side"], ticks["price"], ticks["size"] = levels.side, levels.price, levels.size
+    set_flag(ticks, levels.inexact, Flag.INEXACT)
+    set_flag(ticks, np.cumsum(levels.counts)[levels.counts > 0] - 1, Flag.LAST)
+    assembly.append(ticks, np.repeat(where, levels.counts))
+
+
+SPOT = Venue("binance", partial(parse, "binance"))
+USDM = Venue("binance-usdm", partial(parse, "binance-usdm"))

@@ -1,0 +1,101 @@
+"""The contract of a venue: what turns the messages of one market data connection into ticks.
+
+A venue is two functions, and both are easy to test without a network:
+
+**Reading** (`binance.open_recording`, `sim.open_market`, ...) gives a `Recording`: its `source`, and `items` to
+iterate over once, in order of arrival. Called by `tapeline ingest` in the process that feeds topic `raw`.
+- It may block on disk, for one block of the file; it holds no more than a line or a block in memory.
+- It yields a `Message` for each message, byte for byte as received, and an `Unreadable` for what is no message
+  (a line without a receive time). It skips nothing in silence.
+- Opening raises `RecordingError` if the file is not there or not of this venue; iterating raises it where a
+  file is damaged, after everything before the damage was yielded.
+- It does not promise sorted times: receive times are as recorded.
+
+**`parse(frame, state)`** gives the ticks of one raw frame. Called by `agents/normalize` for every raw record.
+- Pure: no I/O, no clock, no randomness. The same frame and an equal `state` give the same ticks, bit for bit: a
+  worker that crashed reads again from a snapshot of `state` and must make the same record again.
+- It changes `state` in place: what it must remember of a connection (JSON-able and small), such as the last
+  number of each stream. The caller hands in an empty one when `frame.first_message` is 0: a new session.
+- How messages are cut into frames changes neither ticks nor rejects.
+- It never raises for what a venue sent. Each message gives ticks, or one `Reject`, or (a depth update without
+  levels) neither. A rejected message leaves `state` as it was, so a number it carried shows as missing.
+- Ticks are in order of arrival. Where the venue's numbers jump a GAP tick stands before the tick that shows it.
+- It promises no order of event times, no unique (instrument, time), and no repair: what is odd is flagged.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tapeline.schemas import RawFrame, RejectReason, TapelineError, Ticks
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""A longer message is rejected as OVERSIZED instead of parsed."""
+
+Sequences = dict[str, int | str]
+"""What `parse` remembers of one connection, e.g. {"trade/BTCUSDT": 5266583935}."""
+
+
+class RecordingError(TapelineError):
+    """A recorded file cannot be read, or not to its end; names the file, the place and what to do."""
+
+
+class Message(NamedTuple):
+    """One message as received; recv_ns: when, nanoseconds UTC."""
+
+    recv_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A piece of a recording that is no message; index: its number (line) in the recording, from 0."""
+
+    index: int
+    reason: RejectReason
+    detail: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Something to ingest. `done()` of `total` `unit`s are read (for progress); total 0 = without end."""
+
+    source: str
+    """`venue/connection`, at most 255 bytes: the key of its raw records."""
+    origin: str
+    """Where its rejects say they come from: a file's name."""
+    items: Iterator[Message | Unreadable]
+    total: int
+    unit: str
+    done: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Message `index` of a raw frame could not be processed."""
+
+    index: int
+    reason: RejectReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed:
+    """What one raw frame says.
+
+    ticks: (n,) TICK in order of arrival, `instrument_id` = index into `names`; names: instruments as
+    `venue:SYMBOL` in the venue's own spelling; rejects: in order of their messages.
+    """
+
+    ticks: Ticks
+    names: tuple[str, ...]
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Venue:
+    """One venue as `parse_frame` knows it: `name` is the part of a source before the slash."""
+
+    name: str
+    parse: Callable[[RawFrame, Sequences], Parsed]
