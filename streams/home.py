@@ -119,11 +119,15 @@ class Home:
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
+            self._forget()  # what a killed holder left is not ours
             try:
                 yield
             finally:
-                self.addresses_file.unlink(missing_ok=True)
-                self.status_file.unlink(missing_ok=True)
+                self._forget()
+
+    def _forget(self) -> None:
+        self.addresses_file.unlink(missing_ok=True)
+        self.status_file.unlink(missing_ok=True)
 
     def held(self) -> bool:
         """Say whether an `up` runs in this home now."""

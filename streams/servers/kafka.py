@@ -19,7 +19,7 @@ from pathlib import Path
 from tapeline.schemas.errors import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers.jars import Progress, kafka_jars
-from tapeline.streams.servers.process import Process, ProcessError
+from tapeline.streams.servers.process import Process, ProcessError, log_tail
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 """The largest record that clients may send; the broker allows 64 KiB more for the batch around it."""
@@ -157,7 +157,7 @@ class Kafka:
             tool = self._java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
             await tool.start()
             if await tool.wait() != 0:
-                raise ProcessError(f"Kafka's storage in {data} could not be made:\n{tool.log_tail()}")
+                raise ProcessError(f"Kafka's storage in {data} could not be made:\n{log_tail(tool.log)}")
         self._process = self._java(jars, _BROKER, str(config))
         await self._process.start()
         try:
@@ -167,7 +167,7 @@ class Kafka:
             await self._process.kill()
             raise ProcessError(
                 f"Kafka did not answer on port {broker} within {_READY_S:.0f} s; the end of {self.log}:\n"
-                f"{self._process.log_tail()}"
+                f"{log_tail(self.log)}"
             ) from None
         except BaseException:
             await self._process.kill()
@@ -178,7 +178,7 @@ class Kafka:
         assert self._process is not None  # noqa: S101
         while not await asyncio.to_thread(_connects, port):
             if self._process.pid is None:
-                raise ProcessError(f"Kafka ended at its start; the end of {self.log}:\n{self._process.log_tail()}")
+                raise ProcessError(f"Kafka ended at its start; the end of {self.log}:\n{log_tail(self.log)}")
             await asyncio.sleep(0.03)
         await asyncio.to_thread(ask_broker, f"127.0.0.1:{port}")
 
@@ -266,8 +266,9 @@ async def _fast_start_file(jars: list[Path], on_progress: Progress) -> Path | No
             trainee = Kafka(Home(Path(scratch, "home")), record=made)
             try:
                 await trainee.start()
+                await trainee.stop(deadline_s=120)  # writes the file at its end
             finally:
-                await trainee.stop(deadline_s=120)
+                await trainee.kill()
             _keep(made, file)
     return file if file.exists() and file.stat().st_size > 0 else None
 
@@ -323,12 +324,9 @@ def _bind_failed(log: Path) -> bool:
 
 
 def _escaped(path: Path) -> str:
-    """Return a path as a value of a Java properties file; Kafka splits log.dirs at commas."""
-    text = str(path)
-    if "," in text:
+    """Return a path as a value of a Java properties file, which is Latin-1; Kafka splits log.dirs at commas."""
+    if "," in str(path):
         raise TapelineError(f"Kafka cannot keep its data in {path}: the path has a comma. Set TAPELINE_HOME.")
-    return (
-        text.replace("\\", "\\\\").encode("unicode_escape").decode()
-        if not text.isascii()
-        else text.replace("\\", "\\\\")
-    )
+    units = str(path).replace("\\", "\\\\").encode("utf-16-be", "surrogateescape")
+    codes = [int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)

@@ -21,7 +21,7 @@ import psycopg
 from tapeline.schemas.errors import TapelineError, UnavailableError
 from tapeline.streams.home import Home
 from tapeline.streams.servers.jars import Progress
-from tapeline.streams.servers.process import Account, Process, ProcessError
+from tapeline.streams.servers.process import Account, Process, ProcessError, log_tail
 
 DATABASE = USER = "tapeline"
 _READY_S = 60.0
@@ -208,8 +208,7 @@ class Postgres:
         )
 
     def _trouble(self, what: str) -> str:
-        tail = self._process.log_tail() if self._process is not None else ""
-        return f"{what}; the end of {self.log}:\n{tail}"
+        return f"{what}; the end of {self.log}:\n{log_tail(self.log)}"
 
 
 def _flags(settings: dict[str, str]) -> list[str]:
@@ -275,12 +274,22 @@ def _socket_folder(folder: Path, account: Account | None) -> Path:
 
 
 def _copy_of(installation: Path, folder: Path) -> Path:
-    """Copy the binaries (38 MB, once) to where the server's account can read them."""
-    version = hashlib.sha256(f"{installation}:{(installation / 'bin' / 'postgres').stat().st_mtime_ns}".encode())
-    copy = folder / f"programs-{version.hexdigest()[:12]}"
+    """Copy the programs (38 MB, once) to where the server's account can read them, and return the copy.
+
+    A wheel's shared libraries lie beside its package, in NAME.libs, and are found by their relative place.
+    """
+    package = installation.parent
+    made_ns = (installation / "bin" / "postgres").stat().st_mtime_ns
+    fits = hashlib.sha256(f"{installation}:{made_ns}".encode()).hexdigest()[:12]
+    copy = folder / f"programs-{fits}"
     if not copy.exists():
         for old in folder.glob("programs-*"):
             shutil.rmtree(old)
-        shutil.copytree(installation, folder / "programs.new", symlinks=True, dirs_exist_ok=True)
-        (folder / "programs.new").rename(copy)
-    return copy
+        new = folder / "programs-new"
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, new / part.name, symlinks=True)
+        for file in (one for one in (new, *new.rglob("*")) if not one.is_symlink()):
+            file.chmod(file.stat().st_mode | (0o555 if file.stat().st_mode & 0o100 else 0o444))
+        new.rename(copy)
+    return copy / package.name / installation.name

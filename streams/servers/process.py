@@ -114,32 +114,30 @@ class Process:
 
     async def stop(self, deadline_s: float = 20.0) -> None:
         """Ask it to end and wait; after `deadline_s` seconds kill it and its process group."""
-        if self.pid is None:
+        if self._popen is None:
             return
-        self._signal(self._stop_signal)
+        self._popen.send_signal(self._stop_signal)  # does nothing once it has ended
         try:
             await asyncio.wait_for(self.wait(), deadline_s)
         except TimeoutError:
             await self.kill()
 
     async def kill(self) -> None:
-        """Kill it (SIGKILL) with its process group and wait for the end."""
+        """Kill it (SIGKILL) with its process group and wait for the end; does nothing when it was not started."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+        if self._popen is not None:
             await self.wait()
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._popen is not None:
-            self._popen.send_signal(number)
 
-    def log_tail(self, lines: int = 8) -> str:
-        """Return the last lines of its log, for an error message."""
-        with contextlib.suppress(OSError), open(self.log, "rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            text = log.read().decode(errors="replace").splitlines()
-            return "\n".join([line for line in text if not line.startswith("\tat ")][-lines:])  # no Java stack frames
-        return ""
+def log_tail(log: Path, lines: int = 8) -> str:
+    """Return the last lines of a log for an error message, without Java's stack frames."""
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+        text = file.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in text if not line.startswith("\tat ")][-lines:])
+    return ""
 
 
 async def end_leftover(pid_file: Path, number: signal.Signals, deadline_s: float = 10.0) -> None:

@@ -16,7 +16,7 @@ from tapeline.streams.servers import Servers
 
 
 @contextmanager
-def _temporary_home() -> Iterator[Home]:
+def temporary_home() -> Iterator[Home]:
     # Not tmp_path: as root, pytest closes the folder above it to the account that PostgreSQL runs under.
     folder = Path(tempfile.mkdtemp(prefix="tapeline-test-"))
     folder.chmod(0o711)
@@ -31,14 +31,14 @@ def _temporary_home() -> Iterator[Home]:
 @pytest.fixture
 def home() -> Iterator[Home]:
     """A new home of its own, for tests that start or kill servers."""
-    with _temporary_home() as home:
+    with temporary_home() as home:
         yield home
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """The shared servers (`bootstrap_servers`, `dsn`, `home`): make what you need in them and leave them up."""
-    with _temporary_home() as home, asyncio.Runner() as runner:
+    with temporary_home() as home, asyncio.Runner() as runner:
         running = Servers.start(home)
         yield runner.run(running.__aenter__())
         runner.run(running.__aexit__(None, None, None))
