@@ -1,0 +1,191 @@
+"""The store in PostgreSQL or TimescaleDB, by psycopg. `agents/persist.py` writes through it.
+
+The signals lie in a hypertable (chunks of 7 days of event time) if the database had the extension when the tables
+were made, else in a plain table. A plain table stays one when the extension comes later: making a hypertable of it
+rewrites and locks it, so that is left to an administrator (`create_hypertable(..., migrate_data => true)`).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tapeline.connectors.stores.contract import Refused, StoreError
+from tapeline.connectors.stores.migrate import migrate, server_kind
+from tapeline.schemas import Signal
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAUSE_FIRST_S = 0.2
+PAUSE_MAX_S = 5.0
+TRIES_LOGGED = 6
+"""So many tries are logged one by one, later ones once a minute."""
+
+# A dead host is noticed in seconds, not in the hours that TCP would wait. The DSN may say otherwise.
+CONNECTION = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "15000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "application_name": "tapeline",
+}
+
+INSERT = """
+INSERT INTO signals (
+    id, seq, tenant, logic, version, params_hash, instrument, side, strength, price, ts_event, ts_event_ns,
+    ts_recv_ns, valid_until_ns, origin_partition, origin_offset, origin_index, tags
+)
+SELECT
+    id, seq, tenant, logic, version, params_hash, instrument, side, strength, price,
+    'epoch'::timestamptz + (ts_event_ns / 1000) * interval '1 microsecond', ts_event_ns,
+    ts_recv_ns, valid_until_ns, origin_partition, origin_offset, origin_index, tags
+FROM unnest(
+    %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
+    %s::double precision[], %s::numeric[], %s::bigint[], %s::bigint[], %s::bigint[], %s::integer[], %s::bigint[],
+    %s::bigint[], %s::jsonb[]
+) AS new (
+    id, seq, tenant, logic, version, params_hash, instrument, side, strength, price, ts_event_ns,
+    ts_recv_ns, valid_until_ns, origin_partition, origin_offset, origin_index, tags
+)
+ON CONFLICT (id, ts_event) DO NOTHING
+"""
+
+MOVE_OFFSET = """
+INSERT INTO input_offsets AS old (role, topic, partition, next_offset) VALUES (%s, %s, %s, %s)
+ON CONFLICT (role, topic, partition) DO UPDATE SET next_offset = excluded.next_offset, changed_at = now()
+WHERE old.next_offset < excluded.next_offset
+"""
+
+# What is wrong with the values, and stays wrong however often we try: NUL in a text, a number out of range.
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded)
+# What may heal: no connection, a server that stops or starts, a full disk, a deadlock, a standby after a failover.
+# A wrong password is among them: libpq does not tell it apart, and it may be the server's that is set right.
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
+
+
+class PostgresStore:
+    """Keep signals and the offsets of `role` in the database that `dsn` names (see contract.SignalStore)."""
+
+    def __init__(self, dsn: str, role: str) -> None:
+        self._dsn = make_conninfo("", **(CONNECTION | conninfo_to_dict(dsn) | {"client_encoding": "utf8"}))
+        self._role = role
+        self._connection: AsyncConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect and bring the tables up to date; waits for a database that is away, raises StoreError."""
+        await self._steadily(migrate)
+        log.info("signals are kept in %s", await self._steadily(server_kind))
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                await connection.close()
+
+    async def next_offsets(self, topic: str) -> dict[int, int]:
+        """Return the first offset not yet kept, for each partition of the topic that was ever written."""
+
+        async def read(connection: AsyncConnection) -> dict[int, int]:
+            query = "SELECT partition, next_offset FROM input_offsets WHERE role = %s AND topic = %s"
+            return dict(await (await connection.execute(query, [self._role, topic])).fetchall())
+
+        return await self._steadily(read)
+
+    async def write(self, signals: Sequence[Signal], topic: str, partition: int, next_offset: int) -> list[Refused]:
+        """Keep signals and offset in one transaction; return refused ones instead of moving the offset."""
+
+        async def keep(connection: AsyncConnection) -> list[Refused]:
+            async with connection.transaction():
+                refused = await _insert(connection, signals) if signals else []
+                if not refused:
+                    await connection.execute(MOVE_OFFSET, [self._role, topic, partition, next_offset])
+            return refused
+
+        return await self._steadily(keep)
+
+    async def _steadily(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Do the work on a connection that lives, from its beginning again whenever the database was away."""
+        async with self._lock:
+            tries, pause_s, next_line = 0, PAUSE_FIRST_S, 0.0
+            started = time.monotonic()
+            while True:
+                try:
+                    if self._connection is None:
+                        self._connection = await AsyncConnection.connect(
+                            self._dsn, autocommit=True, prepare_threshold=None
+                        )
+                    result = await work(self._connection)
+                except _AWAY as error:
+                    await self.close()
+                    tries += 1
+                    if tries <= TRIES_LOGGED or time.monotonic() >= next_line:
+                        log.warning("the database is away (try %d): %s", tries, _text(error))
+                        next_line = time.monotonic() + 60
+                except psycopg.Error as error:
+                    await self.close()
+                    raise StoreError(f"the database does not do what it is asked: {_text(error)}") from error
+                else:
+                    if tries:
+                        log.warning("the database is back after %.1f s", time.monotonic() - started)
+                    return result
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+
+async def _insert(connection: AsyncConnection, signals: Sequence[Signal]) -> list[Refused]:
+    """Insert all; when the database refuses, halve until it is clear which, and insert the others."""
+    try:
+        async with connection.transaction():
+            await connection.execute(INSERT, _columns(signals))
+    except _REFUSALS as error:
+        if len(signals) == 1:
+            return [Refused(0, _text(error))]
+        middle = len(signals) // 2
+        first = await _insert(connection, signals[:middle])
+        second = await _insert(connection, signals[middle:])
+        return first + [Refused(middle + one.index, one.reason) for one in second]
+    return []
+
+
+def _columns(signals: Sequence[Signal]) -> list[list[Any]]:
+    """Return one list a parameter of INSERT."""
+    rows = [
+        (
+            one.id,
+            one.seq,
+            one.tenant,
+            one.logic,
+            one.version,
+            one.params_hash,
+            one.instrument,
+            one.side,
+            one.strength,
+            one.price,
+            one.ts_event_ns,
+            one.ts_recv_ns,
+            one.valid_until_ns,
+            one.origin.partition,
+            one.origin.offset,
+            one.origin.index,
+            orjson.dumps(one.tags).decode(),
+        )
+        for one in signals
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _text(error: psycopg.Error) -> str:
+    """Return the error in one line."""
+    return " ".join((error.diag.message_primary or str(error)).split())
