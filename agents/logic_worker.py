@@ -125,9 +125,8 @@ class LogicWorker(Role):
             for signal_refused in refused:
                 await self._reject(self._refusal(instance, partition, offset, signal_refused))
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await super().close()
+    async def release(self) -> None:
+        """Let go of the readers."""
         self._store.close()
         self._registry.close()
 

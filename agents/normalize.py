@@ -94,9 +94,8 @@ class Normalize(Role):
                 TICKS.name, tick_frame.encode(), key=str(ticks_partition), partition=ticks_partition
             )
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await super().close()
+    async def release(self) -> None:
+        """Let go of the readers."""
         self._store.close()
         self._registry.close()
 

@@ -4,8 +4,10 @@ import importlib
 
 import click
 
+from tapeline.schemas import UnavailableError
 from tapeline.streams.options import pass_settings
 from tapeline.streams.settings import Settings
+from tapeline.streams.topic_admin import State, TopicAdmin
 
 MODULES = {
     "normalize": "tapeline.agents.normalize",
@@ -32,6 +34,9 @@ def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, log
     # Here, so that `tapeline worker --help` does not wait for numba and Faust.
     from tapeline.streams import transport
 
+    missing = [report.topic.name for report in TopicAdmin(settings).inspect() if report.state is State.MISSING]
+    if missing:
+        raise UnavailableError(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")
     apps = [
         importlib.import_module(MODULES[role]).app(settings, f"{role}.{instance}" if instance else None)
         for role in dict.fromkeys(roles)

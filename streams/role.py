@@ -49,11 +49,17 @@ class Role(ABC):
         """Connect what the role needs; called once, when the first partitions come."""
         self._producer = Producer(self.kafka)
 
+    @abstractmethod
+    async def release(self) -> None:
+        """Let go of what `open` connected beside the producer."""
+
     async def close(self) -> None:
-        """Let go of everything; nothing is processed afterwards."""
+        """Make the work so far safe and let go of everything; nothing is processed afterwards."""
+        await self.checkpoint()
         async with self._lock:
             self._next.clear()
             if self._producer is not None:
+                await self.release()
                 await self._producer.close()
 
     @abstractmethod

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, NoReturn, cast
 
 import faust
 from faust.auth import SASLCredentials, SSLCredentials
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 FETCH_BYTES = 2 * 1024 * 1024  # larger fetches cost more: aiokafka copies them
 BUFFERED_RECORDS = 64
 EXIT_FAILED = 70
-CHECKPOINT_SECONDS_MAX = 30
+HANDOVER_SECONDS_MAX = 15
 
 
 class RoleConsumer(aiokafka.Consumer):
@@ -73,6 +73,11 @@ class RoleConsumer(aiokafka.Consumer):
         log.info("role %s reads %s from %s", role.name, role.input.name, starts or "no partition")
         return {tp: starts[partition] for partition, tp in assigned.items()}
 
+    async def commit_next(self, offsets: Mapping[int, int]) -> None:
+        """Commit the next offset of each partition: what lag monitors read, and nothing else does."""
+        if offsets:
+            await self._commit({TP(self.role.input.name, partition): offset for partition, offset in offsets.items()})
+
 
 def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
     """Return the Faust app of a role: one consumer group, started and stopped with the role's own connections.
@@ -108,27 +113,22 @@ def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
     async def checkpoint() -> None:
         """Make the work so far safe, then tell the broker where we are, for lag monitors."""
         try:
-            offsets = await asyncio.wait_for(role.checkpoint(), CHECKPOINT_SECONDS_MAX)
+            offsets = await role.checkpoint()
         except Exception as error:
             end_process(role, error)
-        if offsets:
-            await app.consumer._commit({TP(role.input.name, partition): next_ for partition, next_ in offsets.items()})
+        await cast(RoleConsumer, app.consumer).commit_next(offsets)
 
-    @app.on_partitions_revoked.connect
-    async def before_partitions_go(app: faust.App, revoked: set[TP], **_: Any) -> None:
-        await checkpoint()
-
-    @app.on_before_shutdown.connect
-    async def before_shutdown(app: faust.App, **_: Any) -> None:
-        try:
-            await asyncio.wait_for(role.checkpoint(), CHECKPOINT_SECONDS_MAX)
-            await role.close()
-        except Exception as error:
-            end_process(role, error)
-
-    @app.timer(interval=settings.worker.snapshot_seconds, name=f"{role.name}.checkpoint")
+    @app.timer(interval=settings.worker.snapshot_seconds, name=f"{role.name}.checkpoint")  # type: ignore[untyped-decorator]
     async def now_and_then() -> None:
         await checkpoint()
+
+    @app.on_partitions_revoked.connect
+    async def before_partitions_go(*_: Any, signal: Any, **__: Any) -> None:
+        await _in_time(role, checkpoint())
+
+    @app.on_before_shutdown.connect
+    async def before_shutdown(*_: Any, signal: Any, **__: Any) -> None:
+        await _in_time(role, role.close())
 
     return app
 
@@ -145,13 +145,23 @@ async def drive(role: Role, stream: faust.StreamT[bytes]) -> None:
             end_process(role, error)
 
 
+async def _in_time(role: Role, work: Awaitable[None]) -> None:
+    """Others wait for our partitions: what is not done soon is left to whoever reads on from the last snapshot."""
+    try:
+        await asyncio.wait_for(work, HANDOVER_SECONDS_MAX)
+    except TimeoutError:
+        end_process(role, TapelineError(f"its work was not safe after {HANDOVER_SECONDS_MAX} s; is the broker away?"))
+    except Exception as error:
+        end_process(role, error)
+
+
 def run(apps: Sequence[faust.App], loglevel: str = "INFO") -> None:
     """Run the apps in this process until Ctrl-C or SIGTERM; raises SystemExit with the worker's exit code."""
     first, *others = apps
     faust.Worker(first, *others, loglevel=loglevel, redirect_stdouts=False).execute_from_commandline()
 
 
-def end_process(role: Role, error: BaseException) -> None:
+def end_process(role: Role, error: BaseException) -> NoReturn:
     """End this process at once: the state on the broker is whole, and a fresh process starts from it."""
     log.critical("role %s cannot go on: %s", role.name, error, exc_info=not isinstance(error, TapelineError))
     logging.shutdown()
@@ -161,7 +171,7 @@ def end_process(role: Role, error: BaseException) -> None:
 def _transport(app: faust.App, role: Role) -> aiokafka.Transport:
     consumer = type("Consumer", (RoleConsumer,), {"role": role})
     transport = type("Transport", (aiokafka.Transport,), {"Consumer": consumer})
-    return transport(app.conf.broker_consumer, app)
+    return cast(aiokafka.Transport, transport(app.conf.broker_consumer, app))
 
 
 def _credentials(kafka: KafkaSettings) -> CredentialsT | None:

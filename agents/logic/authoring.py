@@ -47,8 +47,7 @@ class Param:
     def check(self, name: str, value: object) -> Number:
         """Return the value in the parameter's own type; raise LogicError if it is none or out of range."""
         kind = type(self.default)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if not number or kind(value) != value:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or kind(value) != value:
             wanted = "a whole number" if kind is int else "a number"
             raise LogicError(f"{name} must be {wanted} from {self.low} to {self.high}, not {value!r}")
         if not self.low <= value <= self.high:
