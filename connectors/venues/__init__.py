@@ -3,7 +3,7 @@
 Used by agents/normalize (`parse_frame`) and by whoever feeds topic `raw` (`tapeline ingest`, demo, tests).
 """
 
-from tapeline.connectors.venues import binance
+from tapeline.connectors.venues import binance, lean, sim
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.contract import (
     MESSAGE_BYTES_MAX,
@@ -18,7 +18,7 @@ from tapeline.connectors.venues.contract import (
 )
 from tapeline.schemas import RawFrame, RejectReason
 
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM)}
+VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM, lean.VENUE, sim.VENUE)}
 """Name (the part of a source before the slash) -> venue."""
 
 

@@ -3,7 +3,7 @@
 Every venue's `parse` converts its messages kind by kind (columns are fast) and hands the ticks in here.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -30,14 +30,16 @@ class Assembly:
         self._gaps: list[tuple[Int64Array, Ticks]] = []
         self._ticks: list[tuple[Int64Array, Ticks]] = []
 
-    def messages(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (index, bytes) of each message of a size worth parsing; reject the others."""
-        for index, data in enumerate(self._frame.messages()):
+    def messages(self) -> Iterable[tuple[int, bytes]]:
+        """Return (index, bytes) of each message of a size worth parsing; reject the others."""
+        messages = list(self._frame.messages())
+        if max(map(len, messages), default=0) <= MESSAGE_BYTES_MAX:
+            return enumerate(messages)
+        for index, data in enumerate(messages):
             if len(data) > MESSAGE_BYTES_MAX:
                 detail = f"{len(data)} bytes, the most that is parsed is {MESSAGE_BYTES_MAX}"
                 self.reject(index, RejectReason.OVERSIZED, detail)
-            else:
-                yield index, data
+        return [(index, data) for index, data in enumerate(messages) if len(data) <= MESSAGE_BYTES_MAX]
 
     def reject(self, index: int, reason: RejectReason, detail: str) -> None:
         """Note that message `index` could not be processed."""
@@ -54,9 +56,11 @@ class Assembly:
 
     def stamp(self, ticks: Ticks, where: Int64Array, symbols: Sequence[str]) -> None:
         """Set receive time and instrument. ticks: (n,) one a message; where: (n,) message indices; symbols: n."""
-        known = self._symbols
         ticks["ts_recv_ns"] = self.recv_ns[where]
-        ticks["instrument_id"] = [known.setdefault(symbol, len(known)) for symbol in symbols]
+        known = self._symbols
+        for symbol in dict.fromkeys(symbols):
+            known.setdefault(symbol, len(known))
+        ticks["instrument_id"] = [known[symbol] for symbol in symbols] if len(known) > 1 else 0
 
     def follow(
         self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None, *, counted: bool = True

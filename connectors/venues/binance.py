@@ -14,7 +14,7 @@ the u before it; a USD-M update's pu is the u before it (ids jump, so the size o
 snapshot stands outside that chain: compare its sequence with the updates' to know where to apply it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -67,10 +67,11 @@ def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
     assembly = Assembly(venue, frame, state)
     picks = PICKS[venue]
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in picks}
+    loads = orjson.loads
     for index, data in assembly.messages():
         # 1. read the JSON, take off the envelope, 2. tell the kind, 3. pick its fields
         try:
-            message = orjson.loads(data)
+            message = loads(data)
             event = message["data"] if "stream" in message and "data" in message else message
             kind = event.get("e")
         except orjson.JSONDecodeError as error:
@@ -91,13 +92,14 @@ def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
             continue
         if kind == SNAPSHOT:
             row += event.get("T"), message.get("stream")
-        found[kind][0].append(index)
-        found[kind][1].append(row)
+        indices, rows = found[kind]
+        indices.append(index)
+        rows.append(row)
 
-    seen: dict[str, int] = {}  # symbol -> the first message that names it
+    seen: Seen = {}
     for kind, add in ((TRADE, _add_trades), (AGGREGATE, _add_trades), (QUOTE, _add_quotes), (DEPTH, _add_updates)):
         indices, rows = found[kind]
-        for symbol, index in add(assembly, kind, indices, rows) if rows else ():
+        for symbol, index in add(assembly, kind, indices, rows).items() if rows else ():
             seen[symbol] = min(index, seen.get(symbol, index))
     _add_snapshots(assembly, seen, *found[SNAPSHOT])
     known = str(state.get(SYMBOLS_KEY, "")).split()
@@ -112,19 +114,23 @@ def _unknown(event: dict[str, Any], kind: object) -> str:
     return f"not a kind of message that is read here: {named}"[:200]
 
 
-Seen = Iterable[tuple[str, int]]
-"""(symbol, message index) of the messages that were taken."""
+Seen = dict[str, int]
+"""symbol -> index of the first message with it that was taken."""
+
+
+def _first(symbol: Row, where: Int64Array) -> Seen:
+    return dict(zip(reversed(symbol), reversed(where.tolist()), strict=True))
 
 
 def _add_trades(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
     converted = assembly.convert(_trades, indices, rows)
     if converted is None:
-        return ()
+        return {}
     (symbol, ticks), where = converted
     assembly.stamp(ticks, where, symbol)
     assembly.follow(stream, ticks, where, ticks["sequence"] - 1)
     assembly.append(ticks, where)
-    return zip(symbol, where.tolist(), strict=True)
+    return _first(symbol, where)
 
 
 def _trades(rows: Sequence[Row]) -> tuple[Row, Ticks]:
@@ -144,14 +150,14 @@ def _trades(rows: Sequence[Row]) -> tuple[Row, Ticks]:
 def _add_quotes(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
     converted = assembly.convert(_quotes, indices, rows)
     if converted is None:
-        return ()
+        return {}
     (symbol, ticks), where = converted
     assembly.stamp(ticks, where, symbol)
     if len(rows[0]) == 6:  # spot says no time
         ticks["ts_event_ns"] = ticks["ts_recv_ns"]
     assembly.follow(stream, ticks, where, None)
     assembly.append(ticks, where)
-    return zip(symbol, where.tolist(), strict=True)
+    return _first(symbol, where)
 
 
 def _quotes(rows: Sequence[Row]) -> tuple[Row, Ticks]:
@@ -172,12 +178,12 @@ def _quotes(rows: Sequence[Row]) -> tuple[Row, Ticks]:
 def _add_updates(assembly: Assembly, stream: str, indices: list[int], rows: list[Row]) -> Seen:
     converted = assembly.convert(_updates, indices, rows)
     if converted is None:
-        return ()
+        return {}
     (symbol, heads, before, levels), where = converted
     assembly.stamp(heads, where, symbol)
     assembly.follow(stream, heads, where, before, counted=len(rows[0]) == 6)
     _append_levels(assembly, heads, where, levels)
-    return zip(symbol, where.tolist(), strict=True)
+    return _first(symbol, where)
 
 
 def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
@@ -197,7 +203,7 @@ def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
     return symbol, heads, before, _levels(bids, asks)
 
 
-def _add_snapshots(assembly: Assembly, seen: dict[str, int], indices: list[int], rows: list[Row]) -> None:
+def _add_snapshots(assembly: Assembly, seen: Seen, indices: list[int], rows: list[Row]) -> None:
     named: list[tuple[int, Row]] = []
     for index, row in zip(indices, rows, strict=True):
         before = str(assembly.state.get(SYMBOLS_KEY, "")).split()

@@ -1,0 +1,183 @@
+"""Send what a recording holds to topic `raw`, at a given pace. `tapeline ingest`, the demo and tests call `ingest`."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tapeline.connectors.venues.contract import Message, Recording, RecordingError, Unreadable
+from tapeline.connectors.venues.framer import FRAMEABLE_BYTES_MAX, Framer
+from tapeline.schemas import RawFrame, Rejected, RejectOrigin, RejectReason, partition_of
+from tapeline.schemas.topics import RAW, REJECTED
+from tapeline.streams.settings import FramesSettings
+
+ROLE = "ingest"
+MS = 1_000_000
+PROGRESS_SECONDS = 0.2
+YIELD_MESSAGES = 2000
+"""At full speed the loop lets others run after so many messages."""
+
+
+class Sender(Protocol):
+    """The part of `streams.producer.Producer` that is used here."""
+
+    async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
+        """Queue a record; wait only while the queue is full."""
+
+    async def flush(self) -> None:
+        """Wait until everything sent is confirmed."""
+
+    async def partition_count(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """How far an ingest is, and at its end what it did; counts are of what was sent, `confirmed`: it is safe."""
+
+    source: str
+    partition: int = 0
+    messages: int = 0
+    message_bytes: int = 0
+    frames: int = 0
+    time_records: int = 0
+    rejected: int = 0
+    feed_ns: int = 0
+    """The feed's clock: the running maximum of receive times."""
+    complete: bool = False
+    """The recording was read to its end."""
+    confirmed: bool = False
+    damage: RecordingError | None = None
+    """Why the recording could not be read to its end."""
+
+
+async def ingest(
+    recording: Recording,
+    producer: Sender,
+    frames: FramesSettings,
+    *,
+    speed: float | None = None,
+    on_progress: Callable[[Summary], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> Summary:
+    """Send a recording and return when all of it is confirmed (raises DeliveryError if it cannot be).
+
+    speed: feed seconds a second (1 = as it was recorded), None = as fast as the producer takes it. Frames close as
+    `frames` says, the waiting time only at a pace. `stop`, once set, ends the session after what was read so far.
+    A damaged recording is sent up to the damage, which the summary then names.
+    """
+    return await _Pump(recording, producer, frames, speed, on_progress, stop or asyncio.Event()).run()
+
+
+class _Pump:
+    """One ingest under way."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        producer: Sender,
+        frames: FramesSettings,
+        speed: float | None,
+        on_progress: Callable[[Summary], None] | None,
+        stop: asyncio.Event,
+    ) -> None:
+        self._recording = recording
+        self._producer = producer
+        self._speed = speed
+        self._on_progress = on_progress
+        self._stop = stop
+        wait_ns = None if speed is None else int(frames.wait_ms * MS * speed)
+        self._framer = Framer(recording.source, frames.messages_max, wait_ns)
+        self._summary = Summary(recording.source)
+        self._loop = asyncio.get_running_loop()
+        self._start_ns: int | None = None  # feed time at which the pace began
+        self._start_seconds = 0.0
+        self._shown_seconds = 0.0
+
+    async def run(self) -> Summary:
+        """1. know the topics, 2. send each item when it is due, 3. end the session, 4. wait until all is safe."""
+        summary = self._summary
+        summary.partition = partition_of(summary.source, await self._producer.partition_count(RAW.name))
+        self._rejected_partitions = await self._producer.partition_count(REJECTED.name)
+        try:
+            summary.complete = await self._send_items()
+        except RecordingError as damage:
+            summary.damage = damage
+        await self._send(self._framer.end())
+        await self._producer.flush()
+        summary.confirmed = True
+        self._progress(always=True)
+        return summary
+
+    async def _send_items(self) -> bool:
+        """Send every item; return whether the recording came to its end."""
+        for item in self._recording.items:
+            if isinstance(item, Message):
+                if self._speed is not None:
+                    await self._wait_for(item.recv_ns)
+                elif self._framer.messages % YIELD_MESSAGES == 0:
+                    await asyncio.sleep(0)
+                if self._stop.is_set():
+                    return False
+            await self._take(item)
+            self._progress()
+        return True
+
+    async def _take(self, item: Message | Unreadable) -> None:
+        if isinstance(item, Message) and len(item.data) > FRAMEABLE_BYTES_MAX:
+            detail = f"{len(item.data)} bytes, no frame holds more than {FRAMEABLE_BYTES_MAX}"
+            item = Unreadable(self._framer.messages, RejectReason.OVERSIZED, detail, item.data)
+        if isinstance(item, Unreadable):
+            await self._send(self._framer.skip())
+            await self._send_rejected(item)
+            return
+        self._summary.messages += 1
+        self._summary.message_bytes += len(item.data)
+        await self._send(self._framer.add(item))
+
+    async def _wait_for(self, recv_ns: int) -> None:
+        """Wait until a message that was received at `recv_ns` is due; frames and TIME records go out meanwhile."""
+        assert self._speed is not None  # noqa: S101 - only called at a pace
+        if self._start_ns is None:
+            self._start_ns, self._start_seconds = recv_ns, self._loop.time()
+        while not self._stop.is_set():
+            due_ns = self._framer.due_ns
+            next_ns = recv_ns if due_ns is None else min(recv_ns, due_ns)
+            wait_seconds = self._start_seconds + (next_ns - self._start_ns) / 1e9 / self._speed - self._loop.time()
+            if wait_seconds > 0:
+                self._progress()
+                await self._pause(min(wait_seconds, PROGRESS_SECONDS))
+            elif next_ns < recv_ns:
+                await self._send(self._framer.advance(next_ns))
+            else:
+                return
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _send(self, frames: list[RawFrame]) -> None:
+        summary = self._summary
+        for frame in frames:
+            if len(frame):
+                summary.frames += 1
+            else:
+                summary.time_records += 1
+            summary.feed_ns = frame.time_ns
+            await self._producer.send(RAW.name, frame.encode(), key=frame.source, partition=summary.partition)
+
+    async def _send_rejected(self, item: Unreadable) -> None:
+        self._summary.rejected += 1
+        origin = RejectOrigin(topic=self._recording.origin, partition=0, offset=0, index=item.index)
+        event = Rejected.of(ROLE, item.reason, item.detail, origin, item.data, source=self._recording.source)
+        key = f"{origin.topic}/{origin.partition}"
+        partition = partition_of(key, self._rejected_partitions)
+        await self._producer.send(REJECTED.name, event.encode(), key=key, partition=partition)
+
+    def _progress(self, *, always: bool = False) -> None:
+        now = self._loop.time()
+        if self._on_progress is not None and (always or now - self._shown_seconds >= PROGRESS_SECONDS):
+            self._shown_seconds = now
+            self._on_progress(self._summary)

@@ -1,0 +1,110 @@
+"""The simulated venue's messages, as ticks. Called by `parse_frame` for sources `sim/...`; `sim_market` makes them.
+
+Its own JSON, one object a message, times in ns since 1970, prices and sizes as decimal strings:
+
+    {"type":"trade","symbol":"SIM001","id":17,"time_ns":1735828200000000000,"price":"101.23","size":"5","side":"buy"}
+    {"type":"quote","symbol":"SIM001","id":18,"time_ns":...,"bid":"101.22","bid_size":"3","ask":"101.24","ask_size":"9"}
+    {"type":"status","symbol":"SIM001","time_ns":...,"status":"open"}           or "close"
+
+`id` counts an instrument's trades, and apart from them its quotes, without gaps: a jump is missing data. A STATUS tick
+has size 1 when trading opens and 0 when it closes.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+import orjson
+
+from tapeline.connectors.venues.assembly import Assembly, flag_inexact, flag_quotes
+from tapeline.connectors.venues.columns import MalformedError, decimals, integers, symbols
+from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
+from tapeline.schemas import Kind, RawFrame, RejectReason, Ticks, empty_ticks
+
+Row = tuple[Any, ...]
+
+
+def parse(frame: RawFrame, state: Sequences) -> Parsed:
+    """Return the ticks of one frame (see `contract`)."""
+    assembly = Assembly("sim", frame, state)
+    found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in KINDS}
+    for index, data in assembly.messages():
+        try:
+            message = orjson.loads(data)
+            kind = message["type"]
+            row = KINDS[kind][0](message)
+        except orjson.JSONDecodeError as error:
+            assembly.reject(index, RejectReason.MALFORMED, f"not JSON: {error}")
+            continue
+        except (TypeError, KeyError, IndexError) as error:
+            known = isinstance(message, dict) and isinstance(message.get("type"), str) and message["type"] in KINDS
+            reason = RejectReason.MALFORMED if known else RejectReason.UNKNOWN
+            detail = f"{message['type']} without field {error}" if known else "not a trade, quote or status object"
+            assembly.reject(index, reason, detail)
+            continue
+        indices, rows = found[kind]
+        indices.append(index)
+        rows.append(row)
+    for kind, (indices, rows) in found.items():
+        converted = assembly.convert(KINDS[kind][1], indices, rows) if rows else None
+        if converted is not None:
+            (symbol, ticks), where = converted
+            assembly.stamp(ticks, where, symbol)
+            if kind != "status":  # has no number
+                assembly.follow(kind, ticks, where, ticks["sequence"] - 1)
+            assembly.append(ticks, where)
+    return assembly.parsed()
+
+
+def _trades(rows: Sequence[Row]) -> tuple[Row, Ticks]:
+    symbol, number, time_ns, price, size, side = zip(*rows, strict=True)
+    ticks = _ticks(Kind.TRADE, symbol, time_ns)
+    ticks["sequence"] = integers(number, "id")
+    ticks["price"] = decimals(price, "price", positive=True)
+    ticks["size"] = decimals(size, "size", positive=True)
+    ticks["side"] = _one_of(side, "side", {"buy": 1, "sell": -1})
+    flag_inexact(ticks, price, size)
+    return symbol, ticks
+
+
+def _quotes(rows: Sequence[Row]) -> tuple[Row, Ticks]:
+    symbol, number, time_ns, *numbers = zip(*rows, strict=True)
+    ticks = _ticks(Kind.QUOTE, symbol, time_ns)
+    ticks["sequence"] = integers(number, "id")
+    for field, name, values in zip(("price", "size", "price2", "size2"), QUOTE_FIELDS, numbers, strict=True):
+        ticks[field] = decimals(values, name)
+    flag_inexact(ticks, *numbers)
+    flag_quotes(ticks)
+    return symbol, ticks
+
+
+def _statuses(rows: Sequence[Row]) -> tuple[Row, Ticks]:
+    symbol, time_ns, status = zip(*rows, strict=True)
+    ticks = _ticks(Kind.STATUS, symbol, time_ns)
+    ticks["size"] = _one_of(status, "status", {"open": 1, "close": 0})
+    return symbol, ticks
+
+
+def _ticks(kind: Kind, symbol: Row, time_ns: Row) -> Ticks:
+    symbols(symbol, "symbol")
+    ticks = empty_ticks(len(symbol))
+    ticks["kind"] = kind
+    ticks["ts_event_ns"] = integers(time_ns, "time_ns")
+    return ticks
+
+
+def _one_of(values: Row, field: str, meaning: dict[str, int]) -> list[int]:
+    if any(kind is not str for kind in set(map(type, values))) or set(values) - meaning.keys():
+        raise MalformedError(f"{field} is not one of {', '.join(meaning)}")
+    return [meaning[value] for value in values]
+
+
+QUOTE_FIELDS = ("bid", "bid_size", "ask", "ask_size")
+KINDS: dict[str, tuple[Callable[[dict[str, Any]], Row], Callable[[Sequence[Row]], tuple[Row, Ticks]]]] = {
+    "trade": (itemgetter("symbol", "id", "time_ns", "price", "size", "side"), _trades),
+    "quote": (itemgetter("symbol", "id", "time_ns", *QUOTE_FIELDS), _quotes),
+    "status": (itemgetter("symbol", "time_ns", "status"), _statuses),
+}
+"""Type -> the fields that are read, and the converter that expects them in that order."""
+
+VENUE = Venue("sim", parse)
