@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := schemas streams agents connectors
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint format bench constraints clean
+.PHONY: help dev demo test lint format bench docs-schemas constraints clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: $(VENV)/.installed ## install Tapeline and its tools into .venv
 
@@ -40,6 +40,9 @@ format: dev ## rewrite the code as ruff likes it
 
 bench: dev ## messages/s and latency beside plain Faust, into .bench/latest.json
 	$(BIN)/python -m tests.bench
+
+docs-schemas: dev ## write docs/schemas anew from the topic table and the event types
+	$(BIN)/python -m tapeline.schemas.generate docs/schemas
 
 constraints: ## resolve the newest versions of everything anew and pin them
 	rm -rf $(VENV)/resolve && $(PYTHON) -m venv $(VENV)/resolve
