@@ -266,7 +266,7 @@ class LogicSettings(Table):
     def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             if ":" not in pattern and "*" not in pattern:
-                raise _wrong(f"{pattern!r} matches no instrument; write venue:SYMBOL, such as 'binance-spot:{pattern}'")
+                raise _wrong(f"{pattern!r} matches no instrument; write venue:SYMBOL, such as 'binance:{pattern}'")
         return value
 
 

@@ -124,8 +124,7 @@ def test_which_file_is_read(tmp_path: Path) -> None:
         ),
         (
             "[logics.a]\ninstruments = ['BTCUSDT']",
-            "2: logics.a.instruments: 'BTCUSDT' matches no instrument; "
-            "write venue:SYMBOL, such as 'binance-spot:BTCUSDT'",
+            "2: logics.a.instruments: 'BTCUSDT' matches no instrument; write venue:SYMBOL, such as 'binance:BTCUSDT'",
         ),
         (
             "[logics.a]\nvalid_seconds = 0",
