@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
 from tapeline.schemas.errors import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers.jars import Progress, kafka_jars
@@ -80,8 +83,8 @@ share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 
 # After a crash the broker may register again once its old session is over (9 s by default).
-broker.session.timeout.ms=2000
-broker.heartbeat.interval.ms=400
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 
 message.max.bytes={message_max}
 replica.fetch.max.bytes={message_max}
@@ -154,7 +157,15 @@ class Kafka:
         )
         if not (data / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            tool = self._java(jars, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+            tool = self._java(
+                jars,
+                "kafka.tools.StorageTool",
+                "format",
+                "--ignore-formatted",
+                f"--cluster-id={cluster}",
+                "-c",
+                str(config),
+            )
             await tool.start()
             if await tool.wait() != 0:
                 raise ProcessError(f"Kafka's storage in {data} could not be made:\n{log_tail(tool.log)}")
@@ -175,12 +186,10 @@ class Kafka:
 
     async def _answers(self, port: int) -> None:
         """Return when a client can list topics; raises ProcessError if the process ends before."""
-        assert self._process is not None  # noqa: S101
-        while not await asyncio.to_thread(_connects, port):
-            if self._process.pid is None:
+        while not await asyncio.to_thread(_answers, port):
+            if self.pid is None:
                 raise ProcessError(f"Kafka ended at its start; the end of {self.log}:\n{log_tail(self.log)}")
             await asyncio.sleep(0.03)
-        await asyncio.to_thread(ask_broker, f"127.0.0.1:{port}")
 
     async def wait(self) -> int:
         """Wait for the broker's end and return its exit status."""
@@ -281,20 +290,19 @@ def _keep(made: Path, file: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def ask_broker(bootstrap_servers: str, timeout_s: float = 10.0) -> None:
-    """Return when a broker has listed its topics; raises KafkaException when it does not within `timeout_s`."""
-    from confluent_kafka.admin import AdminClient
-
-    client = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "socket.timeout.ms": 5000})
-    client.list_topics(timeout=timeout_s)
-
-
-def _connects(port: int) -> bool:
+def _answers(port: int) -> bool:
+    """Connect first: to librdkafka a closed port is no reason to give up before its timeout."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
+        ask_broker(f"127.0.0.1:{port}", timeout_s=3.0)
+    except (OSError, KafkaException):
         return False
     return True
+
+
+def ask_broker(bootstrap_servers: str, timeout_s: float) -> None:
+    """Return when a broker has listed its topics; raises KafkaException when it does not within `timeout_s`."""
+    AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0}).list_topics(timeout=timeout_s)
 
 
 def _candidates() -> Iterator[int]:

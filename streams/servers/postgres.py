@@ -264,6 +264,8 @@ def _socket_folder(folder: Path, account: Account | None) -> Path:
     if len(os.fsencode(sockets / _SOCKET)) > _SOCKET_PATH_MAX:
         name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
         sockets = Path(tempfile.gettempdir(), f"tapeline-{os.getuid()}-{name}")
+    if len(os.fsencode(sockets / _SOCKET)) > _SOCKET_PATH_MAX:
+        raise TapelineError(f"{sockets} is too long for a Unix socket: set TMPDIR or TAPELINE_HOME to a shorter path.")
     sockets.mkdir(mode=0o700, exist_ok=True)
     owner = account.uid if account is not None else os.getuid()
     if sockets.lstat().st_uid not in (owner, os.getuid()) or sockets.is_symlink():

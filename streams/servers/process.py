@@ -113,7 +113,7 @@ class Process:
         return status
 
     async def stop(self, deadline_s: float = 20.0) -> None:
-        """Ask it to end and wait; after `deadline_s` seconds kill it and its process group."""
+        """Ask it to end and wait; after `deadline_s` seconds kill it."""
         if self._popen is None:
             return
         self._popen.send_signal(self._stop_signal)  # does nothing once it has ended
@@ -123,10 +123,14 @@ class Process:
             await self.kill()
 
     async def kill(self) -> None:
-        """Kill it (SIGKILL) with its process group and wait for the end; does nothing when it was not started."""
+        """Kill it (SIGKILL) with all its descendants and wait for its end; does nothing when it was not started."""
         if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            # Descendants may have sessions of their own, as PostgreSQL's have: signalling the group misses them.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                leader = psutil.Process(self.pid)
+                for one in (leader, *leader.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
         if self._popen is not None:
             await self.wait()
 

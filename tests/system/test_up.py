@@ -149,7 +149,7 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
         up.kill_and_await_successor("postgres")
         assert (up.addresses.bootstrap_servers, up.addresses.dsn) == (before.bootstrap_servers, before.dsn)
         assert up.addresses.started_ns == before.started_ns
-        ask_broker(str(before.bootstrap_servers))
+        ask_broker(str(before.bootstrap_servers), timeout_s=20)
         with psycopg.connect(str(before.dsn)) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         _, found = examine(home)
