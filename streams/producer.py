@@ -5,6 +5,7 @@ later one lands, so after the first failure nothing more is sent and every call 
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -16,10 +17,9 @@ from confluent_kafka import Producer as KafkaProducer
 from tapeline.schemas import RECORD_BYTES_MAX, TapelineError, UnavailableError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
 
-QUEUE_BYTES_MAX = 64 * 1024 * 1024
-DELIVERY_SECONDS_MAX = 120
-"""How long a broker may be away before a send counts as failed."""
+log = logging.getLogger(__name__)
 
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
 METADATA_SECONDS_MAX = 30
 
 Headers = Sequence[tuple[str, bytes]]
@@ -49,8 +49,10 @@ class Producer:
                 "linger.ms": linger_ms,
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 "queue.buffering.max.kbytes": QUEUE_BYTES_MAX // 1024,
-                "delivery.timeout.ms": DELIVERY_SECONDS_MAX * 1000,
-                "log_level": 3,  # errors; it warns about gapless and about every broker that is still starting
+                # Never: a record that timed out could leave a hole before one that lands after it. A broker that
+                # is away costs delay.
+                "delivery.timeout.ms": 0,
+                "log_level": 0,  # what is wrong comes to error_cb
                 "error_cb": self._on_error,
             }
         )
@@ -81,10 +83,11 @@ class Producer:
                     headers=None if headers is None else list(headers),
                 )
             except BufferError:
-                # librdkafka fails what it cannot deliver in time, so this ends.
-                self._moved.clear()
+                # Armed before one more try: a confirmation that came in between is not missed.
+                if self._full:
+                    await self._moved.wait()
                 self._full = True
-                await self._moved.wait()
+                self._moved.clear()
                 continue
             except KafkaException as error:
                 self._fail(f"{topic}[{partition}] refused a record of {len(value)} bytes: {error.args[0]}")
@@ -129,9 +132,11 @@ class Producer:
         return self._unconfirmed
 
     def _poll(self) -> None:
-        while not self._stopping:
-            self._producer.poll(0.1)
-        self._producer.poll(0)
+        try:
+            while not self._stopping:
+                self._producer.poll(0.1)
+        except KafkaException as error:  # how a fatal error shows, once and for all
+            self._fail(f"the producer cannot go on: {error.args[0].str()}")
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         # Runs in the polling thread.
@@ -146,6 +151,8 @@ class Producer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fail(f"the producer cannot go on: {error.str()}")
+        else:
+            log.warning("Kafka: %s; %d records wait", error.str(), self._unconfirmed)
 
     def _fail(self, reason: str) -> None:
         if self._failure is None:

@@ -25,14 +25,20 @@ class PartitionTail:
 
     def __init__(self, properties: Mapping[str, str | int], topic: str, partition: int) -> None:
         self._consumer = Consumer(
-            {**properties, "group.id": "tapeline.tail", "enable.auto.commit": False, "fetch.queue.backoff.ms": 5}
+            {
+                **properties,
+                "group.id": "tapeline.tail",
+                "enable.auto.commit": False,
+                "fetch.queue.backoff.ms": 5,
+                "log_level": 0,
+            }
         )
         self._where = TopicPartition(topic, partition, 0)
         self._started = False
 
     def read(self) -> list[tuple[int, str, bytes | None]]:
         """Return (offset, key, value) of every record added since the last call; blocks until caught up."""
-        first, end = self._consumer.get_watermark_offsets(self._where, timeout=READ_SECONDS_MAX)
+        first, end = self._watermarks()
         if not self._started:
             self._where.offset = first
             self._consumer.assign([self._where])
@@ -61,6 +67,18 @@ class PartitionTail:
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
+
+    def _watermarks(self) -> tuple[int, int]:
+        """First and next offset of the partition; a leader that was just elected refuses for a moment."""
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(self._where, timeout=READ_SECONDS_MAX)
+            except KafkaException as error:
+                passing = error.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+                if not passing or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
 
 class StateStore:

@@ -1,0 +1,219 @@
+"""Producer, state and registry against a real broker: what is promised of them when things go wrong."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
+
+from tapeline.schemas import Instrument, Snapshot, TapelineError, UnavailableError
+from tapeline.schemas.topics import INSTRUMENTS, RECORD_OVERHEAD_BYTES, STATE
+from tapeline.streams import producer as producer_module
+from tapeline.streams.producer import DeliveryError, Producer
+from tapeline.streams.registry import Registry, first_free_id
+from tapeline.streams.servers import Servers
+from tapeline.streams.state import PartitionTail, StateStore
+
+pytestmark = pytest.mark.slow
+
+Kafka = dict[str, str | int]
+
+
+@pytest.fixture
+def kafka(servers: Servers) -> Kafka:
+    """Client properties of the shared broker."""
+    return {"bootstrap.servers": servers.bootstrap_servers or ""}
+
+
+@pytest.fixture
+def topic(kafka: Kafka, topic_prefix: str) -> Iterator[str]:
+    """A new topic of two partitions that takes records up to 1 MB."""
+    name = f"{topic_prefix}records"
+    admin = AdminClient(dict(kafka))
+    new = NewTopic(name, 2, 1, config={"max.message.bytes": "1000000"})
+    admin.create_topics([new])[name].result(30)
+    yield name
+    admin.delete_topics([name])[name].result(30)
+
+
+def values(kafka: Kafka, topic: str, partition: int = 0) -> list[bytes | None]:
+    """Everything in a partition."""
+    tail = PartitionTail(kafka, topic, partition)
+    try:
+        return [value for _, _, value in tail.read()]
+    finally:
+        tail.close()
+
+
+def test_what_is_flushed_is_in_the_log_in_order(kafka: Kafka, topic: str) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            for number in range(5_000):
+                await producer.send(topic, b"%d" % number, key="k", partition=number % 2)
+            await producer.flush()
+            assert producer.unconfirmed == 0
+            assert await producer.partition_count(topic) == 2
+
+    asyncio.run(run())
+    assert values(kafka, topic, 0) == [b"%d" % number for number in range(0, 5_000, 2)]
+    assert values(kafka, topic, 1) == [b"%d" % number for number in range(1, 5_000, 2)]
+
+
+def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
+    kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer_module, "QUEUE_BYTES_MAX", 256 * 1024)
+
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            for number in range(200):
+                await producer.send(topic, b"%06d" % number + b"x" * 20_000, key="k", partition=0)
+            await producer.flush()
+
+    asyncio.run(run())
+    assert [value[:6] for value in values(kafka, topic) if value] == [b"%06d" % number for number in range(200)]
+
+
+def test_after_a_refused_record_nothing_more_is_sent(kafka: Kafka, topic: str) -> None:
+    """The topic takes 1 MB here, our producer 8: the broker refuses, and what comes later must not land."""
+
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            await producer.send(topic, b"first", key="k", partition=0)
+            await producer.flush()
+            incompressible = os.urandom(3_000_000)
+            await producer.send(topic, incompressible, key="k", partition=0)
+            await producer.send(topic, b"later", key="k", partition=0)
+            with pytest.raises(DeliveryError, match="start again from the last snapshot"):
+                await producer.flush()
+            with pytest.raises(DeliveryError):
+                await producer.send(topic, b"much later", key="k", partition=0)
+
+    asyncio.run(run())
+    assert values(kafka, topic) == [b"first"]
+
+
+def test_a_record_above_our_own_limit_fails_at_once(kafka: Kafka, topic: str) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            with pytest.raises(DeliveryError, match="refused a record of"):
+                await producer.send(topic, bytes(9 * 1024 * 1024 + RECORD_OVERHEAD_BYTES), key="k", partition=0)
+
+    asyncio.run(run())
+
+
+def test_a_topic_that_is_not_there_says_what_to_do(kafka: Kafka) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            with pytest.raises(UnavailableError, match="tapeline topics create"):
+                await producer.partition_count("no-such-topic")
+
+    asyncio.run(run())
+
+
+def test_a_tail_reads_on_from_where_it_was(kafka: Kafka, topic: str) -> None:
+    async def run() -> None:
+        tail = PartitionTail(kafka, topic, 0)
+        async with Producer(kafka) as producer:
+            assert tail.read() == []
+            await producer.send(topic, b"one", key="k", partition=0)
+            await producer.flush()
+            assert tail.read() == [(0, "k", b"one")]
+            await producer.send(topic, b"two", key="k", partition=0)
+            await producer.flush()
+            assert tail.read() == [(1, "k", b"two")]
+            assert tail.read() == []
+        tail.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def topics(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The topics of the state store and the registry, anew."""
+    admin = AdminClient(dict(kafka))
+    names = [STATE.name, INSTRUMENTS.name]
+    have = admin.list_topics(timeout=30).topics
+    for name in names:
+        if name in have:
+            admin.delete_topics([name])[name].result(30)
+    deadline = 100
+    while deadline and any(name in admin.list_topics(timeout=30).topics for name in names):
+        deadline -= 1
+    admin.create_topics([NewTopic(STATE.name, 2, 1), NewTopic(INSTRUMENTS.name, 1, 1)])
+    while any(name not in admin.list_topics(timeout=30).topics for name in names):
+        pass
+    yield
+    for future in admin.delete_topics(names).values():
+        future.result(30)
+
+
+def test_the_newest_whole_snapshot_of_each_unit_is_loaded(kafka: Kafka, topics: None) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            mine, others = StateStore("mine", kafka, producer), StateStore("others", kafka, producer)
+            assert await mine.load([0, 1]) == {0: {}, 1: {}}
+            for number in range(3):
+                await mine.save(0, "a", Snapshot(number, 0, payload=b"a%d" % number))
+                await mine.save(0, "b/c", Snapshot(10 + number, 0))
+                await others.save(0, "a", Snapshot(99, 0))
+            await producer.flush()
+            loaded = await mine.load([0])
+            assert {unit: one.next_offset for unit, one in loaded[0].items()} == {"a": 2, "b/c": 12}
+            damaged = bytearray(Snapshot(77, 0).encode())
+            damaged[40] ^= 1
+            await producer.send(STATE.name, bytes(damaged), key="mine/a", partition=0)
+            await producer.flush()
+            fresh = StateStore("mine", kafka, producer)
+            assert (await fresh.load([0]))[0]["a"].next_offset == 2, "a damaged one is passed over"
+            mine.close()
+            others.close()
+            fresh.close()
+
+    asyncio.run(run())
+
+
+def test_a_missing_state_partition_says_what_to_do(kafka: Kafka, topics: None) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            store = StateStore("mine", kafka, producer)
+            with pytest.raises(TapelineError, match="no partition 7"):
+                await store.load([7])
+            store.close()
+
+    asyncio.run(run())
+
+
+def test_racing_registrations_agree(kafka: Kafka, topics: None) -> None:
+    names = [f"sim:S{number}" for number in range(200)]
+
+    async def run() -> None:
+        async with Producer(kafka) as one, Producer(kafka) as other:
+            first, second, late = (Registry(kafka, 4) for _ in range(3))
+            await asyncio.gather(first.register(names, one), second.register(reversed(names), other))
+            await first.refresh()
+            await late.refresh()
+            assert first.by_name == second.by_name == late.by_name
+            assert set(late.by_name) == set(names)
+            assert {number: one.name for number, one in late.by_id.items()} == {
+                one.id: name for name, one in late.by_name.items()
+            }
+            for registry in (first, second, late):
+                registry.close()
+
+    asyncio.run(run())
+
+
+def test_ids_that_collide_take_the_next_free_one() -> None:
+    wanted = first_free_id("sim:A", {})
+    assert first_free_id("sim:A", {wanted: "other:B", wanted + 1: "other:C"}) == wanted + 2
+
+
+def test_the_first_record_of_a_name_or_id_wins(kafka: Kafka, topics: None) -> None:
+    registry = Registry(kafka, 4)
+    assert registry.learn(Instrument(id=5, name="sim:A", partition=0))
+    assert not registry.learn(Instrument(id=6, name="sim:A", partition=1))
+    assert not registry.learn(Instrument(id=5, name="sim:B", partition=1))
+    assert registry.by_name == {"sim:A": Instrument(id=5, name="sim:A", partition=0)}
+    registry.close()
