@@ -84,8 +84,12 @@ class PostgresStore:
 
     async def open(self) -> None:
         """Connect and bring the tables up to date; waits for a database that is away, raises StoreError."""
-        await self._steadily(migrate)
-        log.info("signals are kept in %s", await self._steadily(server_kind))
+        try:
+            await self._steadily(migrate)
+            log.info("signals are kept in %s", await self._steadily(server_kind))
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Let go of the connection."""

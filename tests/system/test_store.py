@@ -1,0 +1,172 @@
+"""The PostgreSQL store on a real server: what every store must do, starting together, and a server that is away."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+import psycopg
+import pytest
+
+from tapeline.connectors.stores import PostgresStore, StoreError
+from tapeline.connectors.stores.migrate import Migration, migrate, server_kind, shipped
+from tapeline.schemas import Signal
+from tapeline.streams.home import Home
+from tapeline.streams.servers import Postgres
+from tests.connectors.stores.examples import make_signals
+from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_on_postgres(check: Check, database: str) -> None:
+    check(database)
+
+
+def test_processes_that_start_together_make_the_tables_once(database: str) -> None:
+    async def run() -> None:
+        stores = [PostgresStore(database, "persist") for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        signals = make_signals(80)
+        await asyncio.gather(
+            *(store.write(signals[at * 10 :], TOPIC, at, at) for at, store in enumerate(stores)),
+        )
+        assert await stores[0].next_offsets(TOPIC) == {at: at for at in range(8)}
+        await asyncio.gather(*(store.close() for store in stores))
+
+    asyncio.run(run())
+    assert kept(database) == make_signals(80)
+    with psycopg.connect(database) as connection:
+        rows = connection.execute("SELECT number, checksum FROM tapeline_migrations ORDER BY number").fetchall()
+    assert rows == [(one.number, one.checksum) for one in shipped()]
+
+
+def test_a_later_migration_is_applied_to_what_is_there_and_a_failed_one_leaves_no_trace(database: str) -> None:
+    second = Migration(
+        len(shipped()) + 1, "999_more.sql", "ALTER TABLE signals ADD more int; CREATE TABLE more (x int)"
+    )
+    broken = Migration(second.number + 1, "999_broken.sql", "CREATE TABLE half (x int); SELECT 1 / 0")
+
+    async def run() -> None:
+        async with opened(database) as store:
+            await store.write(make_signals(3), TOPIC, 0, 3)
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            await migrate(connection, [*shipped(), second])
+            await migrate(connection, [*shipped(), second])
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await migrate(connection, [*shipped(), second, broken])
+            found = await connection.execute("SELECT to_regclass('more')::text, to_regclass('half')::text")
+            assert await found.fetchone() == ("more", None)
+            with pytest.raises(StoreError, match=r"at migration \d+ \(999_more\.sql\).*upgrade Tapeline"):
+                await migrate(connection)
+
+    asyncio.run(run())
+    assert kept(database) == make_signals(3)
+
+
+def test_a_table_of_the_same_name_that_is_not_ours_is_left_alone(database: str) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("CREATE TABLE signals (mine int)")
+    with pytest.raises(StoreError, match=r'relation "signals" already exists, and it is not ours.*another schema'):
+        asyncio.run(PostgresStore(database, "persist").open())
+
+
+def test_missing_rights_are_an_error_and_not_waited_for(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        name = connection.info.dbname.replace("test", "reader")
+        connection.execute(f'CREATE ROLE "{name}" LOGIN')
+    try:
+        with pytest.raises(StoreError, match="permission denied"):
+            asyncio.run(PostgresStore(psycopg.conninfo.make_conninfo(database, user=name), "persist").open())
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f'DROP ROLE "{name}"')
+
+
+def test_a_plain_server_is_called_plain(database: str) -> None:
+    async def run() -> str:
+        async with opened(database), await psycopg.AsyncConnection.connect(database) as connection:
+            return str(await server_kind(connection))
+
+    assert asyncio.run(run()).startswith("PostgreSQL 18")
+    assert asyncio.run(run()).endswith("signals in a plain table")
+
+
+@asynccontextmanager
+async def own_server(home: Home) -> AsyncIterator[Postgres]:
+    """A PostgreSQL that the test may stop."""
+    server = Postgres(home)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+async def until(records: pytest.LogCaptureFixture, text: str) -> None:
+    """Wait until something was logged."""
+    async with asyncio.timeout(30):
+        while text not in records.text:  # noqa: ASYNC110 - what logs does not tell
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_database_that_goes_away_costs_delay_and_nothing_else(
+    end: Literal["stop", "kill"], home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    signals = make_signals(600)
+    written: list[int] = []
+
+    async def write(dsn: str) -> None:
+        async with opened(dsn) as store:
+            for at in range(0, 600, 2):
+                assert await store.write(signals[at : at + 2], TOPIC, 0, at + 2) == []
+                written.append(at + 2)
+            assert await store.next_offsets(TOPIC) == {0: 600}
+
+    async def run() -> list[Signal]:
+        async with own_server(home) as server:
+            writing = asyncio.create_task(write(server.dsn))
+            for mark in (50, 300):
+                async with asyncio.timeout(30):
+                    while len(written) < mark / 2:
+                        assert not writing.done()
+                        await asyncio.sleep(0)
+                caplog.clear()
+                await (server.stop() if end == "stop" else server.kill())
+                await until(caplog, "(try 3)")
+                assert not writing.done()
+                await server.start()
+                await until(caplog, "the database is back")
+            await writing
+            return kept(server.dsn)
+
+    with caplog.at_level(logging.INFO):
+        assert asyncio.run(run()) == signals
+    assert written == list(range(2, 602, 2))
+
+
+def test_a_server_that_is_not_there_yet_is_waited_for_until_cancelled(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with own_server(home) as server:
+            dsn = server.dsn
+        waiting = asyncio.create_task(PostgresStore(dsn, "persist").open())
+        await until(caplog, "(try 2)")
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            async with asyncio.timeout(1):
+                await waiting
+        assert waiting.cancelled()
+        store = PostgresStore(dsn, "persist")
+        opening = asyncio.create_task(store.open())
+        await until(caplog, "(try 4)")
+        async with own_server(home):
+            await opening
+            await store.close()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
