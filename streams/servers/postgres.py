@@ -5,6 +5,7 @@ where we are root it runs under an unprivileged account, because PostgreSQL refu
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import pwd
@@ -25,7 +26,9 @@ from tapeline.streams.servers.process import Account, Process, ProcessError, log
 
 DATABASE = USER = "tapeline"
 _READY_S = 60.0
-_SOCKET = ".s.PGSQL.5432"
+_PORT = 5432
+"""Only part of the socket's name; told to clients too, because PGPORT in a user's environment means another server."""
+_SOCKET = f".s.PGSQL.{_PORT}"
 _SOCKET_PATH_MAX = 107
 """Bytes in a Unix socket's path (sockaddr_un of Linux, less the final zero)."""
 
@@ -83,7 +86,7 @@ class Postgres:
     def _dsn(self, database: str) -> str:
         if self._sockets is None:
             raise ProcessError("PostgreSQL was not started")
-        return f"postgresql:///{database}?host={quote(str(self._sockets), safe='/')}&user={USER}"
+        return f"postgresql:///{database}?host={quote(str(self._sockets), safe='/')}&port={_PORT}&user={USER}"
 
     async def start(self) -> None:
         """Start and return once it answers and database `tapeline` is there.
@@ -112,7 +115,7 @@ class Postgres:
             str(installation / "bin" / "postgres"),
             "-D",
             str(data),
-            *_flags(settings | {"listen_addresses": ""}),
+            *_flags(settings | {"listen_addresses": "", "port": str(_PORT)}),
         ]
         # SIGINT is PostgreSQL's fast shutdown. If we die it gets SIGQUIT, which ends it within 5 s whatever it does.
         self._process = self._run("postgres", command, data, account, signal.SIGINT, signal.SIGQUIT)
@@ -134,7 +137,7 @@ class Postgres:
         new.mkdir(mode=0o700)
         if account is not None:
             os.chown(new, account.uid, account.gid)
-        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "-N", *_flags(_SETTINGS)]
+        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", *_flags(_SETTINGS)]
         initdb = self._run("initdb", [str(installation / "bin" / "initdb"), "-D", str(new), *options], new, account)
         await initdb.start()
         try:
@@ -170,6 +173,9 @@ class Postgres:
         """Stop cleanly, ending open sessions (fast shutdown); killed after `deadline_s` seconds."""
         if self._process is not None:
             await self._process.stop(deadline_s)
+        if self._sockets is not None:
+            with contextlib.suppress(OSError):  # it may lie in a directory that is not ours alone
+                self._sockets.rmdir()
 
     async def kill(self) -> None:
         """End it as a power cut would (SIGKILL); committed data is kept. Its children notice and end too."""
