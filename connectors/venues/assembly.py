@@ -98,8 +98,18 @@ class Assembly:
         if len(parts) > 1:
             order = np.argsort(np.concatenate([where for where, _ in parts]), kind="stable")
             ticks = np.concatenate([ticks for _, ticks in parts])[order]
-        names = tuple(f"{self._venue}:{symbol}" for symbol in self._symbols)
+        ticks, names = self._name(ticks)
         return Parsed(ticks, names, tuple(sorted(self._rejects, key=lambda reject: reject.index)))
+
+    def _name(self, ticks: Ticks) -> tuple[Ticks, tuple[str, ...]]:
+        """Number the instruments in the order in which they appear in the ticks."""
+        symbols = list(self._symbols)
+        used, first = np.unique(ticks["instrument_id"], return_index=True)
+        used = used[np.argsort(first)]
+        numbers = np.zeros(len(symbols), np.uint32)
+        numbers[used] = np.arange(len(used))
+        ticks["instrument_id"] = numbers[ticks["instrument_id"]]
+        return ticks, tuple(f"{self._venue}:{symbols[number]}" for number in used.tolist())
 
     def _add_gaps(self, at: Ticks, where: Int64Array, first: Int64Array, missing: Int64Array) -> None:
         gaps = empty_ticks(len(at))

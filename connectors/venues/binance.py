@@ -42,6 +42,8 @@ from tapeline.schemas import Flag, Kind, RawFrame, RejectReason, Ticks, empty_ti
 from tapeline.schemas.frames import Int64Array
 
 Row = tuple[Any, ...]
+Seen = dict[str, int]
+"""Symbol -> index of the first message with it that was taken."""
 Pick = Callable[[dict[str, Any]], Row]
 
 TRADE, AGGREGATE, QUOTE, DEPTH, SNAPSHOT = "trade", "aggTrade", "bookTicker", "depthUpdate", "depth snapshot"
@@ -102,20 +104,20 @@ def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
         for symbol, index in add(assembly, kind, indices, rows).items() if rows else ():
             seen[symbol] = min(index, seen.get(symbol, index))
     _add_snapshots(assembly, seen, *found[SNAPSHOT])
-    known = str(state.get(SYMBOLS_KEY, "")).split()
-    new = sorted(seen.keys() - set(known), key=lambda symbol: seen[symbol])
-    if new:
-        state[SYMBOLS_KEY] = " ".join((known + new)[:2])
+    if seen:
+        state[SYMBOLS_KEY] = " ".join(_first_symbols(state, seen))
     return assembly.parsed()
+
+
+def _first_symbols(state: Sequences, seen: Seen) -> list[str]:
+    """Return the first two symbols of the connection, with those of this frame."""
+    known = str(state.get(SYMBOLS_KEY, "")).split()
+    return (known + sorted(seen.keys() - set(known), key=lambda symbol: seen[symbol]))[:2]
 
 
 def _unknown(event: dict[str, Any], kind: object) -> str:
     named = f"event type {kind!r}" if kind is not None else f"no event type, fields {', '.join(list(event)[:8])}"
     return f"not a kind of message that is read here: {named}"[:200]
-
-
-Seen = dict[str, int]
-"""symbol -> index of the first message with it that was taken."""
 
 
 def _first(symbol: Row, where: Int64Array) -> Seen:
@@ -206,14 +208,13 @@ def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
 def _add_snapshots(assembly: Assembly, seen: Seen, indices: list[int], rows: list[Row]) -> None:
     named: list[tuple[int, Row]] = []
     for index, row in zip(indices, rows, strict=True):
-        before = str(assembly.state.get(SYMBOLS_KEY, "")).split()
-        before += [symbol for symbol, first in seen.items() if first < index and symbol not in before]
+        before = _first_symbols(assembly.state, {one: first for one, first in seen.items() if first < index})
         if row[-1] is not None:  # a partial depth stream: its name begins with the symbol
             named.append((index, (str(row[-1]).partition("@")[0].upper(), *row)))
         elif len(before) == 1:
             named.append((index, (before[0], *row)))
         else:
-            so_far = f"{len(before)} symbols ({', '.join(sorted(before)[:3])})" if before else "no symbol"
+            so_far = f"several symbols ({', '.join(before)}, ...)" if before else "no symbol"
             detail = f"a depth snapshot names no symbol, and this connection had {so_far} before it"
             assembly.reject(index, RejectReason.UNKNOWN, detail)
     if not named:

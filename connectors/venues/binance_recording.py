@@ -33,7 +33,7 @@ def open_recording(path: Path, market: Market | None = None, connection: str | N
     source = f"{VENUE_OF[market]}/{name}"
     if len(source.encode()) > SOURCE_BYTES_MAX:
         raise RecordingError(f"the name of {path} makes a source of {len(source.encode())} bytes: use --connection")
-    file = LineFile.open(path)
+    file = LineFile(path)
     return Recording(source, path.name, _items(file), file.total_bytes, "bytes", lambda: file.read_bytes)
 
 
@@ -51,7 +51,7 @@ def _items(file: LineFile) -> Iterator[Message | Unreadable]:
 def _market(path: Path) -> Market:
     """Tell the market by fields that only one of the two sends."""
     looked_at = 0
-    for item in islice(_items(LineFile.open(path)), LOOKED_AT_MAX):
+    for item in islice(_items(LineFile(path)), LOOKED_AT_MAX):
         looked_at += 1
         if isinstance(item, Message) and (market := _market_of(item.data)) is not None:
             return market

@@ -23,7 +23,7 @@ def open_recording(path: Path, connection: str | None = None) -> Recording:
         described = LeanFile.of(connection or _connection(path))
     except ValueError as error:
         raise RecordingError(f"{path}: {error}. Say what it holds with --as") from None
-    file = LineFile.open(path)
+    file = LineFile(path)
     source = f"lean/{described.connection}"
     return Recording(source, path.name, _items(file, described), file.total_bytes, "bytes", lambda: file.read_bytes)
 

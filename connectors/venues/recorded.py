@@ -3,10 +3,10 @@
 Used by the venues' `open_recording`. A line keeps every byte but its newline.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,35 +21,25 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
 
 
-@dataclass(slots=True)
 class LineFile:
     """A file of lines; `read_bytes` of `total_bytes` (as on disk) are read so far."""
 
-    path: Path
-    total_bytes: int
-    _file: BinaryIO
-
-    @classmethod
-    def open(cls, path: Path) -> "LineFile":
-        """Open a file; raise RecordingError if that is not possible."""
-        try:
-            return cls(path, path.stat().st_size, path.open("rb"))
-        except OSError as error:
-            raise RecordingError(f"cannot read {path}: {error.strerror}") from error
-
-    @property
-    def read_bytes(self) -> int:
-        """How far the file is read, in bytes as on disk."""
-        return self.total_bytes if self._file.closed else self._file.tell()
+    def __init__(self, path: Path) -> None:
+        """Look at the file; raise RecordingError if it cannot be opened."""
+        self.path = path
+        self.read_bytes = 0
+        with self._open() as file:
+            self.total_bytes = os.fstat(file.fileno()).st_size
 
     def lines(self) -> Iterator[bytes]:
         """Yield each line; raise RecordingError where the file is damaged, after every whole line before it."""
         count = 0
         rest: list[bytes] = []
         rest_bytes = 0
-        with self._file:
+        with self._open() as file:
             try:
-                for chunk in self._chunks():
+                for chunk in _chunks(file):
+                    self.read_bytes = file.tell()
                     first, *others = chunk.split(b"\n")
                     rest.append(first)
                     rest_bytes += len(first)
@@ -68,40 +58,50 @@ class LineFile:
                     f"{self.path}: damaged after line {count} ({error}); everything before it was read. "
                     "Get the file again, or go on with what there is"
                 ) from error
+            self.read_bytes = self.total_bytes
             if rest_bytes:
                 yield b"".join(rest)
 
-    def _chunks(self) -> Iterator[bytes]:
-        magic = self._file.read(4)
-        self._file.seek(0)
-        if magic[:2] == GZIP_MAGIC:
-            yield from self._gunzip()
-        elif magic == ZIP_MAGIC:
-            yield from self._unzip()
-        else:
-            while chunk := self._file.read(CHUNK_BYTES):
+    def _open(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise RecordingError(f"cannot read {self.path}: {error.strerror}") from error
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    magic = file.read(4)
+    file.seek(0)
+    if magic[:2] == GZIP_MAGIC:
+        yield from _gunzip(file)
+    elif magic == ZIP_MAGIC:
+        yield from _unzip(file)
+    else:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _gunzip(file: BinaryIO) -> Iterator[bytes]:
+    # Not gzip.open: where a file is cut it raises before it hands out what it could still read.
+    member = zlib.decompressobj(wbits=31)
+    begun = False
+    while packed := file.read(PACKED_BYTES):
+        while packed:
+            yield member.decompress(packed)
+            begun = not member.eof
+            packed = b""
+            if member.eof:  # another member may follow, after padding
+                packed = member.unused_data.lstrip(b"\0")
+                member = zlib.decompressobj(wbits=31)
+    if begun:
+        raise EOFError("the gzip data stops before its end")
+
+
+def _unzip(file: BinaryIO) -> Iterator[bytes]:
+    with zipfile.ZipFile(file) as archive:
+        names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+        if len(names) != 1:
+            raise RecordingError(f"{file.name}: holds {len(names)} files ({', '.join(names[:3])}), one is expected")
+        with archive.open(names[0]) as member:
+            while chunk := member.read(CHUNK_BYTES):
                 yield chunk
-
-    def _gunzip(self) -> Iterator[bytes]:
-        # Not gzip.open: where a file is cut it raises before it hands out what it could still read.
-        member = zlib.decompressobj(wbits=31)
-        begun = False
-        while packed := self._file.read(PACKED_BYTES):
-            while packed:
-                yield member.decompress(packed)
-                begun = not member.eof
-                packed = b""
-                if member.eof:  # another member may follow, after padding
-                    packed = member.unused_data.lstrip(b"\0")
-                    member = zlib.decompressobj(wbits=31)
-        if begun:
-            raise EOFError("the gzip data stops before its end")
-
-    def _unzip(self) -> Iterator[bytes]:
-        with zipfile.ZipFile(self._file) as archive:
-            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
-            if len(names) != 1:
-                raise RecordingError(f"{self.path}: holds {len(names)} files ({', '.join(names[:3])}), one is expected")
-            with archive.open(names[0]) as member:
-                while chunk := member.read(CHUNK_BYTES):
-                    yield chunk
