@@ -163,6 +163,5 @@ def _print_where(console: Console, settings: Settings, platform: Platform, roles
         ("Data", str(platform.home.path)),
         ("Logs", str(platform.home.logs)),
     ]
-    console.print("Tapeline runs. Ctrl-C stops it.", style="bold")
-    for name, value in rows:
-        console.print(f"  {name:<9} {value}")
+    lines = [f"  {name:<9} {value}" for name, value in rows]
+    console.print("\n".join(["Tapeline runs. Ctrl-C stops it.", *lines]))

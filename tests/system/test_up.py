@@ -48,7 +48,7 @@ class Up:
             self.process = subprocess.Popen(
                 [*TAPELINE, "up", *options], env=self.env, stdout=output, stderr=output, start_new_session=True
             )
-        until(lambda: "Tapeline runs" in self.text or self.process.poll() is not None, "Tapeline runs", 120)
+        until(lambda: "  Logs " in self.text or self.process.poll() is not None, "Tapeline runs", 120)
         assert self.process.poll() is None, self.text
 
     @property
@@ -124,8 +124,8 @@ def run_doctor(home: Home, *options: str, **env: str) -> Result:
 
 @pytest.mark.slow
 def test_one_up_from_start_to_stop(home: Home) -> None:
-    with running(home, "--servers-only") as up:
-        assert set(up.addresses.pids) == {"kafka", "postgres"}
+    with running(home) as up:
+        assert set(up.addresses.pids) == {"kafka", "postgres", "normalize", "logic", "persist"}
         assert up.addresses.pid == up.process.pid
         for shown in (up.addresses.bootstrap_servers, up.addresses.dsn, str(home.logs)):
             assert str(shown) in up.text
@@ -133,12 +133,14 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
         second = up.command("up")
         assert second.returncode == 1
         assert f"another `tapeline up` (process {up.process.pid}) runs in {home.path}" in second.stderr
-        assert up.command("topics", "create").returncode == 0, "other commands find it"
+        listed = up.command("topics", "list")
+        assert listed.returncode == 0, listed.stderr
+        assert "signals" in listed.stdout, "other commands find it"
 
         status, found = examine(home)
         assert status == 0
         assert found["up"]["verdict"] == "ok"
-        assert found["kafka"]["verdict"] == "ok"
+        assert found["kafka"]["found"].endswith("topics as they should be")
         assert found["database"]["found"].startswith("PostgreSQL 18")
         assert found["process kafka"] == {
             "name": "process kafka",
@@ -148,6 +150,7 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
         }
 
         before = up.addresses
+        up.kill_and_await_successor("normalize")
         up.kill_and_await_successor("kafka")
         up.kill_and_await_successor("postgres")
         assert (up.addresses.bootstrap_servers, up.addresses.dsn) == (before.bootstrap_servers, before.dsn)
@@ -156,8 +159,8 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
         with psycopg.connect(str(before.dsn)) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         _, found = examine(home)
-        assert found["process kafka"]["verdict"] == "note"
-        assert "1 restarts" in found["process kafka"]["found"]
+        assert found["process normalize"]["verdict"] == "note"
+        assert "running, restarts: " in found["process normalize"]["found"]
 
         assert up.stop(signal.SIGTERM) < 20
         assert not of_home(home)
@@ -168,7 +171,7 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
 
 @pytest.mark.slow
 def test_a_killed_up_leaves_no_process_and_the_next_one_goes_on(home: Home) -> None:
-    with running(home, "--servers-only") as up:
+    with running(home) as up:
         first = up.addresses
         with psycopg.connect(str(first.dsn)) as connection:
             connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
@@ -176,7 +179,7 @@ def test_a_killed_up_leaves_no_process_and_the_next_one_goes_on(home: Home) -> N
         up.process.kill()
         up.process.wait()
         assert home.addresses() is None
-        until(lambda: not any(one.is_running() for one in children), "the servers are gone", 10)
+        until(lambda: not any(one.is_running() for one in children), "its processes are gone", 10)
     with running(home, "--servers-only") as up:
         assert (up.addresses.bootstrap_servers, up.addresses.dsn) == (first.bootstrap_servers, first.dsn)
         with psycopg.connect(str(up.addresses.dsn)) as connection:
