@@ -258,14 +258,17 @@ def _levels(bids: Sequence[Any], asks: Sequence[Any]) -> Levels:
     levels = list(chain.from_iterable(sides))
     if any(kind is not list for kind in set(map(type, levels))) or set(map(len, levels)) - {2}:
         raise MalformedError("a level is not a list of price and size")
+    numbers = list(chain.from_iterable(levels))  # price, size, price, size, ...
+    values, too_long = decimals(numbers, "price or size of a level"), inexact(numbers)
+    if not (values[0::2] > 0).all():
+        raise MalformedError("price of a level is not above zero")
     of_side = np.array([len(side) for side in sides], np.int64)
-    prices, sizes = [level[0] for level in levels], [level[1] for level in levels]
     return Levels(
         of_side[0::2] + of_side[1::2],
         np.repeat(np.tile(np.array([1, -1], np.int8), len(bids)), of_side),
-        decimals(prices, "price of a level", positive=True),
-        decimals(sizes, "size of a level"),
-        inexact(prices) | inexact(sizes),
+        values[0::2],
+        values[1::2],
+        too_long[0::2] | too_long[1::2],
     )
 
 

@@ -102,7 +102,8 @@ def decimals(values: Sequence[Any], field: str, *, positive: bool = False) -> Fl
 def inexact(values: Sequence[str]) -> Mask:
     """Say which decimal strings have more than 15 significant digits, so that float64 may not keep them."""
     mask = np.zeros(len(values), np.bool_)
-    # The point is one character: shorter strings cannot have too many.
+    if max(map(len, values), default=0) <= DIGITS_MAX:
+        return mask
     for position in np.flatnonzero(np.fromiter(map(len, values), np.int64, len(values)) > DIGITS_MAX).tolist():
         mask[position] = len(values[position].replace(".", "").strip("0")) > DIGITS_MAX
     return mask
