@@ -1,0 +1,165 @@
+"""The role `persist`: signals into the database, each with the offset behind it in one transaction.
+
+`tapeline worker persist` runs it. Signals are written in batches: while one is on its way the next one gathers.
+The database says where reading starts, so a database that is away, or a worker that is killed, costs delay only.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import faust
+
+from tapeline.connectors.stores import PostgresStore
+from tapeline.schemas import EventError, Rejected, RejectOrigin, RejectReason, Signal, partition_of
+from tapeline.schemas.topics import REJECTED, SIGNALS
+from tapeline.streams.role import Role
+from tapeline.streams.settings import Settings, database_dsn
+from tapeline.streams.transport import drive, end_process, role_app
+
+log = logging.getLogger(__name__)
+
+SIGNALS_MAX = 1000
+BYTES_MAX = 8 * 1024 * 1024
+"""So much of a partition waits for the database before reading stops; also the largest batch."""
+HANDOVER_SECONDS = 3.0
+"""How long the database may take when partitions go or the process ends; the next reader does what is left."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Signals of one partition that wait for the database, with offset and record of each."""
+
+    next_offset: int = 0
+    signals: list[Signal] = field(default_factory=list)
+    records: list[tuple[int, bytes]] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether reading stops until the database takes it."""
+        return len(self.signals) >= SIGNALS_MAX or self.size >= BYTES_MAX
+
+
+class Persist(Role):
+    """Gather signals per partition; one task writes what has gathered, again and again."""
+
+    name = "persist"
+    input = SIGNALS
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._store = PostgresStore(database_dsn(settings), self.name)
+        self._batches: dict[int, Batch] = {}
+        self._written: dict[int, int] = {}  # next offset in the database, of the partitions that are ours
+        self._closing = False
+        self._waiting = asyncio.Event()  # a batch waits for the writer
+        self._taken = asyncio.Event()  # the writer took a batch
+        self._idle = asyncio.Event()  # the writer has written all
+        self._idle.set()
+
+    async def open(self) -> None:
+        """Connect, and bring the tables up to date."""
+        await super().open()
+        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
+        await self._store.open()
+        self._writer = asyncio.create_task(self._write_all(), name="persist.writer")
+        self._writer.add_done_callback(self._writer_ended)
+
+    async def release(self) -> None:
+        """Let go of the database."""
+        self._writer.cancel()
+        await asyncio.wait([self._writer])
+        await self._store.close()
+
+    async def close(self) -> None:
+        """Write what came, if the database takes it soon; nothing is processed afterwards."""
+        self._closing = True
+        self._taken.set()
+        await super().close()
+
+    async def load(self, partitions: frozenset[int]) -> dict[int, int]:
+        """Ask the database; what waited for it is read again, by us or by another."""
+        self._batches = {}
+        kept = await self._store.next_offsets(self.input.name)
+        self._written = {partition: kept.get(partition, 0) for partition in partitions}
+        return dict(self._written)
+
+    async def process(self, partition: int, offset: int, record: bytes) -> None:
+        """Add a signal to the batch; waits while the database is too far behind."""
+        batch = self._batches.setdefault(partition, Batch())
+        try:
+            batch.signals.append(Signal.decode(record))
+            batch.records.append((offset, record))
+            batch.size += len(record)
+        except EventError as error:
+            await self._reject(RejectReason.CORRUPT, str(error), partition, offset, record)
+        batch.next_offset = offset + 1
+        self._idle.clear()
+        self._waiting.set()
+        while batch.full and self._batches.get(partition) is batch and not self._closing:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def save(self, partitions: Iterable[int]) -> None:
+        """Wait until the database has what came."""
+        await self._idle.wait()
+
+    async def checkpoint(self) -> dict[int, int]:
+        """Return the offsets that the database has; wait for it only a moment, what it lacks is read again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.save(self._batches), HANDOVER_SECONDS)
+        return dict(self._written)
+
+    async def _write_all(self) -> None:
+        while True:
+            while self._batches:
+                partition = next(iter(self._batches))
+                batch = self._batches.pop(partition)
+                self._taken.set()
+                await self._write(partition, batch)
+                if partition in self._written:
+                    self._written[partition] = batch.next_offset
+            self._idle.set()
+            await self._waiting.wait()
+            self._waiting.clear()
+
+    async def _write(self, partition: int, batch: Batch) -> None:
+        """1. confirm the rejects, 2. signals and offset, 3. what the database refuses is rejected, 4. the offset."""
+        await self.producer.flush()
+        refused = await self._store.write(batch.signals, self.input.name, partition, batch.next_offset)
+        if not refused:
+            return
+        for one in refused:
+            offset, record = batch.records[one.index]
+            detail = f"the database refuses it: {one.reason}"
+            await self._reject(RejectReason.FAILED, detail, partition, offset, record)
+        await self.producer.flush()
+        await self._store.write([], self.input.name, partition, batch.next_offset)
+
+    async def _reject(self, reason: RejectReason, detail: str, partition: int, offset: int, record: bytes) -> None:
+        log.warning("%s[%d]@%d goes to %s: %s", self.input.name, partition, offset, REJECTED.name, detail)
+        origin = RejectOrigin(topic=self.input.name, partition=partition, offset=offset, index=0)
+        event = Rejected.of(self.name, reason, detail, origin, record)
+        key = f"{self.input.name}/{partition}"
+        await self.producer.send(
+            REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
+        )
+
+    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
+        if not writer.cancelled() and (error := writer.exception()) is not None:
+            end_process(self, error)
+
+
+def app(settings: Settings, instance: str | None = None) -> faust.App:
+    """Return the role's Faust app."""
+    role = Persist(settings)
+    faust_app = role_app(role, settings, instance)
+
+    @faust_app.agent(faust_app.topic(SIGNALS.name, acks=False), name=role.name)
+    async def persist(stream: faust.StreamT[bytes]) -> None:
+        await drive(role, stream)
+
+    return faust_app
