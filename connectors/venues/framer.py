@@ -12,17 +12,20 @@ FRAME_BYTES = 1024 * 1024
 FRAMEABLE_BYTES_MAX = RECORD_BYTES_MAX - HEADER_BYTES - CHECKSUM_BYTES - PER_MESSAGE_BYTES - SOURCE_BYTES_MAX
 """The longest message that any frame can hold."""
 SECOND_NS = 1_000_000_000
+QUIET_NS_MAX = 24 * 3600 * SECOND_NS
+"""A longer hole in the feed (a clock that was set, a file put together from two) gets one TIME record, at its end."""
 
 
 class Framer:
     """The frames of one session of a connection.
 
     A frame closes at `messages_max` messages, at about FRAME_BYTES, and `wait_ns` of feed time after its first
-    message (None: at full speed, where only the number counts).
+    message (None: at full speed, where only number and size count).
 
-    Feed time is the running maximum of receive times. Once a second of it, a TIME record (a frame without messages)
-    lets the clock of partitions move that this connection has no ticks for. When paced it comes on every full second,
-    quiet or not; at full speed after the frame in which a new second began, at most one a frame.
+    Feed time is the running maximum of receive times. Once a second of it a TIME record (a frame without messages) lets
+    the clock of partitions move that this connection has no ticks for: right after the frame in which a new second
+    began, and where nothing waits to be sent on every full second that passes. It never overtakes messages. So the pace
+    changes records only through `wait_ns`.
     """
 
     def __init__(self, source: str, messages_max: int, wait_ns: int | None = None) -> None:
@@ -31,7 +34,7 @@ class Framer:
         self.time_ns = 0
         self._messages_max = messages_max
         self._wait_ns = wait_ns
-        self._next_time_ns: int | None = None  # the second that the next TIME record is for; None before the first
+        self._next_time_ns: int | None = None  # the second that the next TIME record is for; None before a message
         self._recv_ns: list[int] = []
         self._data: list[bytes] = []
         self._bytes = 0
@@ -40,9 +43,9 @@ class Framer:
     @property
     def due_ns(self) -> int | None:
         """The feed time at which `advance` has something to do; None: only with the next message."""
-        if self._wait_ns is None or self._next_time_ns is None:
-            return None
-        return min(self._next_time_ns, self._first_ns + self._wait_ns) if self._data else self._next_time_ns
+        if not self._data:
+            return self._next_time_ns
+        return None if self._wait_ns is None else self._first_ns + self._wait_ns
 
     def add(self, message: Message) -> list[RawFrame]:
         """Take a message; return the frames that are complete now, in order."""
@@ -73,11 +76,14 @@ class Framer:
         """Let feed time pass; return the frames and TIME records that are due by then, in order."""
         frames: list[RawFrame] = []
         while (due_ns := self.due_ns) is not None and due_ns <= feed_ns:
-            frames += self._close()
-            self.time_ns = max(self.time_ns, due_ns)
-            if due_ns == self._next_time_ns:
-                frames.append(self._time_record())
-                self._next_time_ns += SECOND_NS
+            if self._data:
+                frames += self._close()
+                continue
+            if feed_ns - due_ns > QUIET_NS_MAX:
+                due_ns = feed_ns - feed_ns % SECOND_NS
+            self.time_ns = due_ns
+            self._next_time_ns = due_ns + SECOND_NS
+            frames.append(self._time_record())
         return frames
 
     def end(self) -> list[RawFrame]:
@@ -92,7 +98,7 @@ class Framer:
         first = self.messages - len(self._data)
         frames = [RawFrame.build(self.source, first, self._recv_ns, self._data, time_ns=self.time_ns)]
         self._recv_ns, self._data, self._bytes = [], [], 0
-        if self._wait_ns is None and self._next_time_ns is not None and self.time_ns >= self._next_time_ns:
+        if self._next_time_ns is not None and self.time_ns >= self._next_time_ns:
             frames.append(self._time_record())
             self._next_time_ns = _next_second(self.time_ns)
         return frames

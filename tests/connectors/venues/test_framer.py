@@ -1,5 +1,8 @@
 """The framer: nothing lost or reordered, frames end where the rules say, one TIME record a second of feed time."""
 
+from itertools import pairwise
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,20 +30,31 @@ def shape(frames: list[RawFrame]) -> list[tuple[int, float]]:
 
 
 def test_at_full_speed_frames_end_by_number_and_time_follows_them() -> None:
-    frames = cut(at(0, 0.1, 0.2, 0.3, 0.4, 0.5, 5.5, 5.6, 5.7, 5.8), messages_max=2)
-    assert shape(frames) == [(2, 0.1), (2, 0.3), (2, 0.5), (2, 5.6), (0, 5.6), (2, 5.8), (0, 5.8)]
-    assert [frame.first_message for frame in frames] == [0, 2, 4, 6, 8, 8, 10]
+    frames = cut(at(0, 0.1, 0.2, 0.3, 0.4, 5.5, 5.6, 5.7, 5.8), messages_max=2)
+    assert shape(frames) == [(2, 0.1), (2, 0.3), (2, 5.5), (0, 5.5), (2, 5.7), (1, 5.8), (0, 5.8)]
+    assert [frame.first_message for frame in frames] == [0, 2, 4, 6, 6, 8, 9]
     assert [frame.flags for frame in frames] == [FrameFlag.NONE] * 6 + [FrameFlag.END]
 
 
-def test_at_a_pace_frames_end_after_the_wait_and_every_second_has_its_time_record() -> None:
-    frames = cut(at(0.5, 0.503, 0.506, 3.2), wait_ns=5 * MS)
-    assert shape(frames) == [(2, 0.503), (1, 0.506), (0, 1), (0, 2), (0, 3), (1, 3.2), (0, 3.2)]
+@pytest.mark.parametrize("wait_ns", [None, 100 * SECOND_NS])
+def test_where_nothing_waits_every_full_second_has_its_time_record(wait_ns: int | None) -> None:
+    frames = cut(at(0.5, 0.6, 3.2, 3.3), 2, wait_ns)
+    assert shape(frames) == [(2, 0.6), (0, 1), (0, 2), (0, 3), (2, 3.3), (0, 3.3)]
+
+
+def test_at_a_pace_frames_end_after_the_wait() -> None:
+    frames = cut(at(0.5, 0.503, 0.506, 2.2), wait_ns=5 * MS)
+    assert shape(frames) == [(2, 0.503), (1, 0.506), (0, 1), (0, 2), (1, 2.2), (0, 2.2)]
 
 
 def test_a_time_record_never_overtakes_messages_that_wait() -> None:
-    frames = cut(at(0.999, 1.001), wait_ns=500 * MS)
-    assert shape(frames) == [(1, 0.999), (0, 1), (1, 1.001), (0, 1.001)]
+    frames = cut(at(0.999, 1.001, 1.6), wait_ns=500 * MS)
+    assert shape(frames) == [(2, 1.001), (0, 1.001), (1, 1.6), (0, 1.6)]
+
+
+def test_a_very_long_hole_gets_one_time_record() -> None:
+    week = 7 * 24 * 3600
+    assert shape(cut(at(0, week + 0.5), messages_max=1)) == [(1, 0), (0, week), (1, week + 0.5), (0, week + 0.5)]
 
 
 def test_feed_time_passes_without_messages() -> None:
@@ -116,7 +130,12 @@ def test_nothing_is_lost_doubled_or_moved(
     assert [frame.encode() for frame in cut(messages, messages_max, wait_ns)] == [frame.encode() for frame in frames]
     ends = [frame for frame in frames if frame.flags & FrameFlag.END]
     assert ends == (frames[-1:] if messages else [])
-    if wait_ns is not None and messages:
-        full_seconds = {clock for clock in clocks if clock % SECOND_NS == 0}
-        first, last = messages[0].recv_ns, max(message.recv_ns for message in messages)
-        assert full_seconds >= set(range(first // SECOND_NS * SECOND_NS + SECOND_NS, last + 1, SECOND_NS))
+    if wait_ns is None:
+        assert shape(cut(messages, messages_max, 10**6 * SECOND_NS)) == shape(frames), "the pace changes nothing"
+    for earlier, later in pairwise(frames):
+        if not len(later) and not later.flags:
+            assert later.time_ns == earlier.time_ns or later.time_ns % SECOND_NS == 0
+    if messages:
+        quiet = [frame.time_ns for frame in frames if not len(frame)]
+        seconds = [clock // SECOND_NS for clock in quiet[:-1]]
+        assert sorted(set(seconds)) == seconds, "at most one a second"
