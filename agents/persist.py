@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 SIGNALS_MAX = 1000
 BYTES_MAX = 8 * 1024 * 1024
 """So much of a partition waits for the database before reading stops; also the largest batch."""
-HANDOVER_SECONDS = 3.0
+HANDOVER_SECONDS = 2.0
 """How long the database may take when partitions go or the process ends; the next reader does what is left."""
 
 
@@ -54,6 +54,7 @@ class Persist(Role):
         self._store = PostgresStore(database_dsn(settings), self.name)
         self._batches: dict[int, Batch] = {}
         self._written: dict[int, int] = {}  # next offset in the database, of the partitions that are ours
+        self._writer: asyncio.Task[None] | None = None
         self._closing = False
         self._waiting = asyncio.Event()  # a batch waits for the writer
         self._taken = asyncio.Event()  # the writer took a batch
@@ -70,8 +71,9 @@ class Persist(Role):
 
     async def release(self) -> None:
         """Let go of the database."""
-        self._writer.cancel()
-        await asyncio.wait([self._writer])
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.wait([self._writer])
         await self._store.close()
 
     async def close(self) -> None:

@@ -123,7 +123,7 @@ def test_bad_records_are_rejected_and_the_rest_is_kept(stage: Stage) -> None:
         stage.wait_until_kept(0, stage.send(0, *records))
         stage.wait_until_kept(1, stage.send(1, *encoded(make_signals(5, logic="other"))))
         worker.send_signal(signal.SIGTERM)
-        worker.wait(timeout=20)
+        assert worker.wait(timeout=20) == 0
     assert [one for one in kept(stage.dsn) if one.logic == "mixed"] == [
         one for at, one in enumerate(good) if at not in bad
     ]
@@ -162,11 +162,11 @@ def test_ctrl_c_ends_a_worker_that_waits_for_its_database(stage: Stage) -> None:
         end = stage.send(3, *encoded(signals[10:]))
         wait_until(lambda: stage.logged("the database is away (try 3)"), "the worker to wait")
         worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=12)
+        assert worker.wait(timeout=12) == 0
     with stage.worker() as worker:  # and one that never reached it
         wait_until(lambda: stage.logged("the database is away (try 2)"), "the worker to wait")
         worker.send_signal(signal.SIGINT)
-        worker.wait(timeout=12)
+        assert worker.wait(timeout=12) == 0
     stage.start_database()
     with stage.worker():
         stage.wait_until_kept(3, end)
