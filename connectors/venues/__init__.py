@@ -1,10 +1,9 @@
 """Venues: market data in. `contract` says what a venue is; `parse_frame` turns any raw frame into ticks.
 
-Used by agents/normalize (`parse_frame`) and by whoever feeds topic `raw` (`tapeline ingest`, demo, tests).
+Whoever feeds topic `raw` (`tapeline ingest`, demo, tests) opens a `Recording` with `binance_recording`,
+`lean_recording` or `sim_market` and hands it to `pump`.
 """
 
-from tapeline.connectors.venues import binance, lean, sim
-from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.contract import (
     MESSAGE_BYTES_MAX,
     Message,
@@ -16,27 +15,7 @@ from tapeline.connectors.venues.contract import (
     Unreadable,
     Venue,
 )
-from tapeline.schemas import RawFrame, RejectReason
-
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM, lean.VENUE, sim.VENUE)}
-"""Name (the part of a source before the slash) -> venue."""
-
-
-def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of a frame of any venue; `state` is its connection's and is changed (see `contract`).
-
-    The messages of a venue that is not known here are rejected, each of them.
-    """
-    name = frame.source.partition("/")[0]
-    venue = VENUES.get(name)
-    if venue is not None:
-        return venue.parse(frame, state)
-    assembly = Assembly(name, frame, state)
-    for index in range(len(frame)):
-        detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
-        assembly.reject(index, RejectReason.UNKNOWN, detail)
-    return assembly.parsed()
-
+from tapeline.connectors.venues.parsing import VENUES, parse_frame
 
 __all__ = [
     "MESSAGE_BYTES_MAX",

@@ -63,7 +63,14 @@ class Assembly:
         ticks["instrument_id"] = [known[symbol] for symbol in symbols] if len(known) > 1 else 0
 
     def follow(
-        self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None, *, counted: bool = True
+        self,
+        stream: str,
+        symbols: Sequence[str],
+        ticks: Ticks,
+        where: Int64Array,
+        before: Int64Array | None,
+        *,
+        counted: bool = True,
     ) -> None:
         """Compare each tick's `sequence` with the highest before it in its stream and instrument.
 
@@ -71,21 +78,25 @@ class Assembly:
         above the highest so far, data is missing and a GAP tick stands before. None: the stream's numbers may jump.
         counted: the numbers are consecutive, so the gap's size is known.
         """
-        for symbol, instrument in self._symbols.items():
-            at = np.flatnonzero(ticks["instrument_id"] == instrument)
-            if not len(at):
+        known = {symbol: f"{stream}/{symbol}" for symbol in dict.fromkeys(symbols)}
+        highest_of = {symbol: int(self.state[key]) for symbol, key in known.items() if key in self.state}
+        numbers: list[int] = ticks["sequence"].tolist()
+        befores = [number - 1 for number in numbers] if before is None else before.tolist()
+        late: list[int] = []
+        broken: list[tuple[int, int, int]] = []  # position, first missing, how many
+        for position, (symbol, number, expected) in enumerate(zip(symbols, numbers, befores, strict=True)):
+            highest = highest_of.get(symbol, expected)
+            if number <= highest:
+                late.append(position)
                 continue
-            sequence = ticks["sequence"][at]
-            expected = sequence - 1 if before is None else before[at]
-            key = f"{stream}/{symbol}"
-            last = int(self.state.get(key, expected[0]))
-            highest = np.maximum.accumulate(np.concatenate(([last], sequence)))
-            self.state[key] = int(highest[-1])
-            highest = highest[:-1]
-            set_flag(ticks, at[sequence <= highest], Flag.LATE)
-            if before is not None and (broken := np.flatnonzero(expected > highest)).size:
-                missing = (expected[broken] - highest[broken]) * counted
-                self._add_gaps(ticks[at[broken]], where[at[broken]], highest[broken] + 1, missing)
+            if expected > highest and before is not None:
+                broken.append((position, highest + 1, expected - highest if counted else 0))
+            highest_of[symbol] = number
+        self.state.update({known[symbol]: number for symbol, number in highest_of.items()})
+        set_flag(ticks, np.array(late, np.int64), Flag.LATE)
+        if broken:
+            positions, first, missing = (np.array(column, np.int64) for column in zip(*broken, strict=True))
+            self._add_gaps(ticks[positions], where[positions], first, missing)
 
     def append(self, ticks: Ticks, where: Int64Array) -> None:
         """Take ticks that are done; where: (n,) the message index of each, ascending."""
@@ -104,6 +115,8 @@ class Assembly:
     def _name(self, ticks: Ticks) -> tuple[Ticks, tuple[str, ...]]:
         """Number the instruments in the order in which they appear in the ticks."""
         symbols = list(self._symbols)
+        if len(symbols) == 1 and len(ticks):
+            return ticks, (f"{self._venue}:{symbols[0]}",)
         used, first = np.unique(ticks["instrument_id"], return_index=True)
         used = used[np.argsort(first)]
         numbers = np.zeros(len(symbols), np.uint32)

@@ -130,7 +130,7 @@ def _add_trades(assembly: Assembly, stream: str, indices: list[int], rows: list[
         return {}
     (symbol, ticks), where = converted
     assembly.stamp(ticks, where, symbol)
-    assembly.follow(stream, ticks, where, ticks["sequence"] - 1)
+    assembly.follow(stream, symbol, ticks, where, ticks["sequence"] - 1)
     assembly.append(ticks, where)
     return _first(symbol, where)
 
@@ -157,7 +157,7 @@ def _add_quotes(assembly: Assembly, stream: str, indices: list[int], rows: list[
     assembly.stamp(ticks, where, symbol)
     if len(rows[0]) == 6:  # spot says no time
         ticks["ts_event_ns"] = ticks["ts_recv_ns"]
-    assembly.follow(stream, ticks, where, None)
+    assembly.follow(stream, symbol, ticks, where, None)
     assembly.append(ticks, where)
     return _first(symbol, where)
 
@@ -183,7 +183,7 @@ def _add_updates(assembly: Assembly, stream: str, indices: list[int], rows: list
         return {}
     (symbol, heads, before, levels), where = converted
     assembly.stamp(heads, where, symbol)
-    assembly.follow(stream, heads, where, before, counted=len(rows[0]) == 6)
+    assembly.follow(stream, symbol, heads, where, before, counted=len(rows[0]) == 6)
     _append_levels(assembly, heads, where, levels)
     return _first(symbol, where)
 

@@ -51,7 +51,7 @@ def parse(frame: RawFrame, state: Sequences) -> Parsed:
             (symbol, ticks), where = converted
             assembly.stamp(ticks, where, symbol)
             if kind != "status":  # has no number
-                assembly.follow(kind, ticks, where, ticks["sequence"] - 1)
+                assembly.follow(kind, symbol, ticks, where, ticks["sequence"] - 1)
             assembly.append(ticks, where)
     return assembly.parsed()
 
