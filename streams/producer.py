@@ -7,6 +7,7 @@ later one lands, so after the first failure nothing more is sent and every call 
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 METADATA_SECONDS_MAX = 30
+QUIET_SECONDS = 10
+"""A broker that is away is reported so often."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -56,6 +59,7 @@ class Producer:
                 "error_cb": self._on_error,
             }
         )
+        self._quiet_until = 0.0
         self._stopping = False
         self._poller = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._poller.start()
@@ -151,7 +155,8 @@ class Producer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fail(f"the producer cannot go on: {error.str()}")
-        else:
+        elif time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("Kafka: %s; %d records wait", error.str(), self._unconfirmed)
 
     def _fail(self, reason: str) -> None:

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
 from psycopg.rows import dict_row
 
 from tapeline.schemas import Rejected, TickFrame
@@ -26,7 +28,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) 
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found
 
 
@@ -78,24 +80,40 @@ class Platform:
         """Wait until the supervisor started the role again."""
         wait_until(lambda: self.pid_of(role) not in (None, old), f"{role} to start again")
 
-    def consumer(self, topic: str) -> tuple[Consumer, dict[int, int]]:
-        """A consumer at the beginning of a topic, and where each partition ends now."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "fetch.queue.backoff.ms": 5})
-        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
-        ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions}
-        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-        return consumer, ends
+    @cached_property
+    def admin(self) -> AdminClient:
+        """One connection for all questions about offsets."""
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
 
     def ends(self, topic: str) -> dict[int, int]:
         """Where each partition of a topic ends."""
-        consumer, ends = self.consumer(topic)
-        consumer.close()
+        partitions = self.admin.list_topics(topic, timeout=30).topics[topic].partitions
+        wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
+
+        def ask() -> dict[int, int]:
+            try:
+                found = self.admin.list_offsets(wanted, request_timeout=30)
+                return {one.partition: future.result().offset for one, future in found.items()}
+            except KafkaException as error:  # a leader that was just elected refuses for a moment
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                    raise
+                return {}
+
+        ends: dict[int, int] = wait_until(ask, f"the offsets of {topic}")
         return ends
+
+    def committed(self, role: str, topic: str) -> dict[int, int]:
+        """Up to where a role says that its input is done."""
+        partitions = [TopicPartition(topic, partition) for partition in self.ends(topic)]
+        group = ConsumerGroupTopicPartitions(f"tapeline.{role}", partitions)
+        [future] = self.admin.list_consumer_group_offsets([group], request_timeout=30).values()
+        return {one.partition: max(one.offset, 0) for one in future.result().topic_partitions}
 
     def records(self, topic: str) -> Iterator[tuple[int, int, bytes]]:
         """(partition, offset, value) of everything in a topic now."""
-        consumer, ends = self.consumer(topic)
-        left = {p: end for p, end in ends.items() if end > 0}
+        left = {partition: end for partition, end in self.ends(topic).items() if end > 0}
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "fetch.queue.backoff.ms": 5})
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
         while left:
             message = consumer.poll(30)
             assert message is not None, f"{topic} gave nothing, {left} are left"
@@ -128,23 +146,8 @@ class Platform:
 
     def done(self) -> bool:
         """Whether each role has processed and saved everything there is in its input."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "tapeline.normalize"})
-        try:
-            for role, topic in (("normalize", "raw"), ("logic", "ticks")):
-                if self.ends(topic) != self._committed(role, topic):
-                    return False
-        finally:
-            consumer.close()
-        query = "SELECT partition, next_offset FROM input_offsets WHERE role = 'persist'"
-        stored = {row["partition"]: row["next_offset"] for row in self.rows(query)}
-        return all(stored.get(partition, 0) == end for partition, end in self.ends("signals").items())
-
-    def _committed(self, role: str, topic: str) -> dict[int, int]:
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": f"tapeline.{role}"})
-        partitions = [TopicPartition(topic, p) for p in self.ends(topic)]
-        committed = {p.partition: max(p.offset, 0) for p in consumer.committed(partitions, timeout=30)}
-        consumer.close()
-        return committed
+        inputs = {"normalize": "raw", "logic": "ticks", "persist": "signals"}
+        return all(self.committed(role, topic) == self.ends(topic) for role, topic in inputs.items())
 
     def wait_until_done(self, seconds: float = 180.0) -> None:
         """Wait until everything that was ingested has gone all the way."""
