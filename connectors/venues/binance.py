@@ -163,12 +163,13 @@ def _add_quotes(assembly: Assembly, stream: str, indices: list[int], rows: list[
 
 
 def _quotes(rows: Sequence[Row]) -> tuple[Row, Ticks]:
-    symbol, sequence, *numbers = zip(*(row[:6] for row in rows), strict=True)
+    symbol, sequence, *numbers = zip(*rows, strict=True)
+    numbers, time_ms = numbers[:4], numbers[4:]
     symbols(symbol, "s")
     ticks = empty_ticks(len(rows))
     ticks["kind"] = Kind.QUOTE
-    if len(rows[0]) > 6:
-        ticks["ts_event_ns"] = times_ns([row[6] for row in rows], "T")
+    if time_ms:
+        ticks["ts_event_ns"] = times_ns(time_ms[0], "T")
     ticks["sequence"] = integers(sequence, "u")
     for field, name, values in zip(("price", "size", "price2", "size2"), "bBaA", numbers, strict=True):
         ticks[field] = decimals(values, name)
@@ -189,7 +190,7 @@ def _add_updates(assembly: Assembly, stream: str, indices: list[int], rows: list
 
 
 def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
-    symbol, last, bids, asks, time_ms, first = zip(*(row[:6] for row in rows), strict=True)
+    symbol, last, bids, asks, time_ms, first, *previous = zip(*rows, strict=True)
     symbols(symbol, "s")
     heads = empty_ticks(len(rows))
     heads["kind"] = Kind.BOOK
@@ -198,8 +199,8 @@ def _updates(rows: Sequence[Row]) -> tuple[Row, Ticks, Int64Array, "Levels"]:
     before = integers(first, "U") - 1
     if (before >= heads["sequence"]).any():
         raise MalformedError("U is above u")
-    if len(rows[0]) > 6:
-        before = integers([row[6] for row in rows], "pu")
+    if previous:
+        before = integers(previous[0], "pu")
         if (before >= heads["sequence"]).any():
             raise MalformedError("pu is not below u")
     return symbol, heads, before, _levels(bids, asks)

@@ -2,8 +2,8 @@
 
 A venue is two functions, and both are easy to test without a network:
 
-**Reading** (`binance.open_recording`, `sim.open_market`, ...) gives a `Recording`: its `source`, and `items` to
-iterate over once, in order of arrival. Called by `tapeline ingest` in the process that feeds topic `raw`.
+**Reading** (`binance_recording.open_recording`, `sim_market.open_market`, ...) gives a `Recording`: its `source`, and
+`items` to iterate over once, in order of arrival. Called by `tapeline ingest` in the process that feeds topic `raw`.
 - It may block on disk, for one block of the file; it holds no more than a line or a block in memory.
 - It yields a `Message` for each message, byte for byte as received, and an `Unreadable` for what is no message
   (a line without a receive time). It skips nothing in silence.

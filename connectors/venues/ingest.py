@@ -30,6 +30,7 @@ from tapeline.streams.options import pass_settings
 from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130
 """Exit status after Ctrl-C."""
 LINGER_MS = 2.0
@@ -91,8 +92,14 @@ async def _send(settings: Settings, recording: Recording, speed: float | None, *
     bootstrap = kafka_bootstrap(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+
+    def ask_to_stop() -> None:
+        stop.set()
+        for number in STOP_SIGNALS:  # a second one ends it at once, should the broker be away
+            loop.remove_signal_handler(number)
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, ask_to_stop)
     started = monotonic()
     async with Producer(settings.kafka.librdkafka(bootstrap), linger_ms=LINGER_MS) as producer:
         partition = partition_of(recording.source, await producer.partition_count(RAW.name))
@@ -112,7 +119,7 @@ class RawOffsets:
     """Ask the brokers for the next offset of one partition of topic `raw`."""
 
     def __init__(self, properties: dict[str, str | int], partition: int) -> None:
-        self._client = AdminClient(dict(properties))
+        self._client = AdminClient({"log_level": 0, **properties})
         self._partition = TopicPartition(RAW.name, partition)
 
     def next(self) -> int:

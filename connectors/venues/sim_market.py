@@ -112,7 +112,7 @@ class _Market:
         self._market_log = 0.0
         self._own_log = np.zeros(count)
         self._ids = np.zeros(2 * count, np.int64)  # of quotes, then of trades, by instrument
-        self._trading_ns = 0.0
+        self._trading_ns = 0
         self._recv_ns = 0  # of the last message drawn
         self._sent_recv_ns = 0  # of the last message handed out
         self._session = -1
@@ -145,11 +145,13 @@ class _Market:
         u = self._uniform(DRAWS * BLOCK_MESSAGES).reshape(DRAWS, BLOCK_MESSAGES)
         # 1. when: exponential gaps, shorter in bursts; trading time, then feed time with the pauses in it
         burst = self._bursts(u[0] < self._burst_starts)
-        gaps_ns = -np.log1p(-u[1]) * self._gap_ns / np.where(burst, BURST_FACTOR, 1)
+        gaps = -np.log1p(-u[1]) * self._gap_ns / np.where(burst, BURST_FACTOR, 1)
+        # Whole ns from here on: a sum of floats would carry a processor's last bit of `log1p` into the times.
+        gaps_ns = np.rint(gaps).astype(np.int64)
         trading_ns = self._trading_ns + np.cumsum(gaps_ns)
-        self._trading_ns = float(trading_ns[-1])
-        session = (trading_ns // (options.session_seconds * SECOND_NS)).astype(np.int64)
-        event_ns = options.start_ns + trading_ns.astype(np.int64) + session * round(options.pause_seconds * SECOND_NS)
+        self._trading_ns = int(trading_ns[-1])
+        session = trading_ns // round(options.session_seconds * SECOND_NS)
+        event_ns = options.start_ns + trading_ns + session * round(options.pause_seconds * SECOND_NS)
         late_ns = event_ns + LATENCY_NS_MIN + (u[2] ** 6 * LATENCY_NS_SPAN).astype(np.int64)
         recv_ns = np.maximum.accumulate(np.maximum(late_ns, self._recv_ns))
         self._recv_ns = int(recv_ns[-1])
@@ -169,7 +171,7 @@ class _Market:
         skipped = np.where(u[13] < options.gaps, 1 + (u[14] * SKIPPED_MAX).astype(np.int64), 0)
         ids = _running(instrument + trade * options.instruments, 1 + skipped, self._ids)
         sizes = 1 + (u[15:17] ** 4 * 500).astype(np.int64)
-        texts = self._texts(instrument, trade, ids, event_ns, bid, ask, sizes, u[11] < 0.3)
+        texts = self._texts(instrument, trade, ids, event_ns, bid, ask, sizes, u[14] < 0.5)
         # 4. bad ticks: a part of a JSON object is none
         for position in np.flatnonzero(u[17] < options.malformed).tolist():
             text = texts[position]

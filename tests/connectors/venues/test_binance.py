@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapeline.connectors.venues import MESSAGE_BYTES_MAX, Parsed, Sequences, parse_frame
@@ -330,7 +330,7 @@ JSON_VALUES = st.recursive(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("venue", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_damage_makes_it_raise_or_lose_a_message(venue: str, data: st.DataObject) -> None:
     messages = [numbered(venue, 2)[0], *data.draw(st.lists(damaged(venue) | st.binary(max_size=40), max_size=12))]
@@ -340,7 +340,7 @@ def test_no_damage_makes_it_raise_or_lose_a_message(venue: str, data: st.DataObj
 
 @pytest.mark.slow
 @pytest.mark.parametrize("venue", KINDS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_how_messages_are_cut_into_frames_changes_nothing(venue: str, data: st.DataObject) -> None:
     messages = numbered(venue, 40)

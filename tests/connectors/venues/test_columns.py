@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapeline.connectors.venues.columns import MalformedError, decimals, inexact, sound
@@ -28,7 +28,7 @@ def test_inexact_means_more_than_15_significant_digits(text: str, expected: bool
     assert inexact(["1.5", text]).tolist() == [False, expected]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.decimals(min_value=0, max_value=10**12, places=8))
 def test_what_is_not_inexact_is_kept_by_float64(number: Decimal) -> None:
     text = format(number, "f")
@@ -36,7 +36,7 @@ def test_what_is_not_inexact_is_kept_by_float64(number: Decimal) -> None:
         assert Decimal(format(decimals([text], "p")[0], ".15g")) == number
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(-3, 20), max_size=60))
 def test_sound_rows_are_converted_in_order_and_the_others_named(rows: list[int]) -> None:
     def convert(part: Sequence[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapeline.connectors.venues import Message
@@ -103,7 +103,7 @@ def test_no_message_makes_no_session() -> None:
     assert Framer("sim/x", 10).end() == []
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.integers(-2_000, 3_000), st.binary(max_size=5)), max_size=60),
     st.integers(1, 10),

@@ -38,7 +38,7 @@ def test_the_same_options_give_the_same_bytes(market: Read) -> None:
     # Fixed, so that a change of the market's bytes is a decision and not an accident.
     assert (
         digest(messages_of(MarketOptions(), 20_000))
-        == "962ceb2fdc631aed489bc12349e9cc1bf66e924c995d0013415617878a03114d"
+        == "8dfd2d5ae003c1c41be4887bdc2cb5ea7a245575ad537cad2e51880f8ffb5a68"
     )
 
 
@@ -70,6 +70,8 @@ def test_it_has_everything_it_promises(market: Read) -> None:
     assert answered == len(market.messages)
     assert len(market.names) == 8
     assert not (market.ticks["flags"] & (Flag.CROSSED | Flag.LATE | Flag.ONE_SIDED)).any()
+    sides = Counter(market.ticks["side"][market.ticks["kind"] == Kind.TRADE].tolist())
+    assert 0.8 < sides[1] / sides[-1] < 1.25
     recv_ns = [message.recv_ns for message in market.messages]
     assert all(earlier <= later for earlier, later in pairwise(recv_ns))
     assert (market.ticks["ts_recv_ns"] > market.ticks["ts_event_ns"]).all()
