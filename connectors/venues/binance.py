@@ -47,10 +47,17 @@ Seen = dict[str, int]
 Pick = Callable[[dict[str, Any]], Row]
 
 TRADE, AGGREGATE, QUOTE, DEPTH, SNAPSHOT = "trade", "aggTrade", "bookTicker", "depthUpdate", "depth snapshot"
+
+
+def _pick_snapshot(event: dict[str, Any]) -> Row:
+    # The time is given by USD-M, the stream by the envelope of a partial depth stream.
+    return event["lastUpdateId"], event["bids"], event["asks"], event.get("T"), event.get("stream")
+
+
 _COMMON: dict[str, Pick] = {
     TRADE: itemgetter("s", "t", "p", "q", "T", "m"),
     AGGREGATE: itemgetter("s", "a", "p", "q", "T", "m"),
-    SNAPSHOT: itemgetter("lastUpdateId", "bids", "asks"),
+    SNAPSHOT: _pick_snapshot,
 }
 PICKS: dict[str, dict[str, Pick]] = {
     "binance": _COMMON
@@ -69,34 +76,34 @@ def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
     assembly = Assembly(venue, frame, state)
     picks = PICKS[venue]
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in picks}
+    takes = {kind: (picks[kind], indices.append, rows.append) for kind, (indices, rows) in found.items()}
     loads = orjson.loads
     for index, data in assembly.messages():
         # 1. read the JSON, take off the envelope, 2. tell the kind, 3. pick its fields
         try:
             message = loads(data)
-            event = message["data"] if "stream" in message and "data" in message else message
-            kind = event.get("e")
+            event = message.get("data", message)
+            take = takes.get(event.get("e"))
         except orjson.JSONDecodeError as error:
             assembly.reject(index, RejectReason.MALFORMED, f"not JSON: {error}")
             continue
         except (TypeError, AttributeError):
             assembly.reject(index, RejectReason.UNKNOWN, "not a JSON object with one event in it")
             continue
-        if kind is None:  # two kinds do not say what they are
-            kind = SNAPSHOT if "lastUpdateId" in event else QUOTE if "s" in event and "u" in event else None
-        if type(kind) is not str or kind not in picks:
-            assembly.reject(index, RejectReason.UNKNOWN, _unknown(event, kind))
-            continue
+        if take is None:
+            take = takes.get(_kind_without_name(event) or "")
+            if take is None:
+                assembly.reject(index, RejectReason.UNKNOWN, _unknown(event))
+                continue
+            event.setdefault("stream", message.get("stream"))
+        pick, add_index, add_row = take
         try:
-            row = picks[kind](event)
+            add_row(pick(event))
         except KeyError as error:
+            kind = event.get("e") or _kind_without_name(event)
             assembly.reject(index, RejectReason.MALFORMED, f"{kind} without field {error}")
             continue
-        if kind == SNAPSHOT:
-            row += event.get("T"), message.get("stream")
-        indices, rows = found[kind]
-        indices.append(index)
-        rows.append(row)
+        add_index(index)
 
     seen: Seen = {}
     for kind, add in ((TRADE, _add_trades), (AGGREGATE, _add_trades), (QUOTE, _add_quotes), (DEPTH, _add_updates)):
@@ -115,7 +122,15 @@ def _first_symbols(state: Sequences, seen: Seen) -> list[str]:
     return (known + sorted(seen.keys() - set(known), key=lambda symbol: seen[symbol]))[:2]
 
 
-def _unknown(event: dict[str, Any], kind: object) -> str:
+def _kind_without_name(event: dict[str, Any]) -> str | None:
+    """Tell the two kinds that do not say what they are: the depth snapshot and the spot book ticker."""
+    if event.get("e") is not None:
+        return None
+    return SNAPSHOT if "lastUpdateId" in event else QUOTE if "s" in event and "u" in event else None
+
+
+def _unknown(event: dict[str, Any]) -> str:
+    kind = event.get("e")
     named = f"event type {kind!r}" if kind is not None else f"no event type, fields {', '.join(list(event)[:8])}"
     return f"not a kind of message that is read here: {named}"[:200]
 

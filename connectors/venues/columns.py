@@ -89,7 +89,7 @@ def decimals(values: Sequence[Any], field: str, *, positive: bool = False) -> Fl
     if "".join(values).strip("0123456789."):
         raise MalformedError(f"{field} is not a decimal number of digits and one point")
     try:
-        numbers = np.array(list(map(float, values)), np.float64)
+        numbers = np.fromiter(map(float, values), np.float64, len(values))
     except ValueError as error:
         raise MalformedError(f"{field} is not a decimal number of digits and one point") from error
     if not np.isfinite(numbers).all():

@@ -28,23 +28,23 @@ def parse(frame: RawFrame, state: Sequences) -> Parsed:
     """Return the ticks of one frame (see `contract`)."""
     assembly = Assembly("sim", frame, state)
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in KINDS}
+    takes = {kind: (KINDS[kind][0], indices.append, rows.append) for kind, (indices, rows) in found.items()}
     for index, data in assembly.messages():
         try:
             message = orjson.loads(data)
-            kind = message["type"]
-            row = KINDS[kind][0](message)
+            pick, add_index, add_row = takes[message["type"]]
         except orjson.JSONDecodeError as error:
             assembly.reject(index, RejectReason.MALFORMED, f"not JSON: {error}")
             continue
-        except (TypeError, KeyError, IndexError) as error:
-            known = isinstance(message, dict) and isinstance(message.get("type"), str) and message["type"] in KINDS
-            reason = RejectReason.MALFORMED if known else RejectReason.UNKNOWN
-            detail = f"{message['type']} without field {error}" if known else "not a trade, quote or status object"
-            assembly.reject(index, reason, detail)
+        except (TypeError, KeyError):
+            assembly.reject(index, RejectReason.UNKNOWN, "not a trade, quote or status object")
             continue
-        indices, rows = found[kind]
-        indices.append(index)
-        rows.append(row)
+        try:
+            add_row(pick(message))
+        except KeyError as error:
+            assembly.reject(index, RejectReason.MALFORMED, f"{message['type']} without field {error}")
+            continue
+        add_index(index)
     for kind, (indices, rows) in found.items():
         converted = assembly.convert(KINDS[kind][1], indices, rows) if rows else None
         if converted is not None:

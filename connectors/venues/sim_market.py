@@ -27,6 +27,7 @@ BLOCK_MESSAGES = 8192
 PIECE_MESSAGES = 256
 INSTRUMENTS_MAX = 10_000
 RATE_MAX = 10_000_000
+CENTS = [f"{cents:02d}" for cents in range(100)]
 PRICE_TICKS_MIN = 100
 """Prices are counted in ticks of 0.01."""
 BURST_FACTOR = 10
@@ -193,17 +194,16 @@ class _Market:
             f'{{"type":"{what}","symbol":"{symbol}","id":' for what in ("quote", "trade") for symbol in self._symbols
         ]
         head = instrument + trade * len(self._symbols)
-        columns = (head, trade, ids, event_ns, bid, ask, sizes[0], sizes[1], sells)
+        hit = np.where(sells, bid, ask)
+        columns = (head, trade, ids, event_ns, hit // 100, hit % 100, bid // 100, bid % 100, ask // 100, ask % 100)
+        lists = [column.tolist() for column in (*columns, sizes[0], sizes[1], sells)]
         texts: list[str] = []
-        for key, is_trade, number, ns, low, high, size, size2, sell in zip(*(c.tolist() for c in columns), strict=True):
+        for key, is_trade, number, ns, p, p_, b, b_, a, a_, size, size2, sell in zip(*lists, strict=True):
             if is_trade:
-                at, side = (low, "sell") if sell else (high, "buy")
-                price = f'"price":"{at // 100}.{at % 100:02d}","size":"{size}","side":"{side}"}}'
+                side = "sell" if sell else "buy"
+                price = f'"price":"{p}.{CENTS[p_]}","size":"{size}","side":"{side}"}}'
             else:
-                price = (
-                    f'"bid":"{low // 100}.{low % 100:02d}","bid_size":"{size}",'
-                    f'"ask":"{high // 100}.{high % 100:02d}","ask_size":"{size2}"}}'
-                )
+                price = f'"bid":"{b}.{CENTS[b_]}","bid_size":"{size}","ask":"{a}.{CENTS[a_]}","ask_size":"{size2}"}}'
             texts.append(f'{heads[key]}{number},"time_ns":{ns},{price}')
         return "\n".join(texts).encode().split(b"\n")  # quicker than to encode each
 
