@@ -100,6 +100,22 @@ def read_signals(connection: Connection, query: SignalQuery) -> Iterator[Signal]
         raise StoreError(f"the signals cannot be read: {' '.join(str(error).split())}") from error
 
 
+def count_received(connection: Connection, since_ns: int, instruments: str) -> int:
+    """Return how many signals have a receive time from since_ns on. instruments: LIKE pattern."""
+    query = "SELECT count(*) FROM signals WHERE ts_recv_ns >= %s AND instrument LIKE %s"
+    row = connection.execute(query, [since_ns, instruments]).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def newest_received(connection: Connection, since_ns: int, instruments: str, limit: int) -> list[Signal]:
+    """Return the newest of those that `count_received` counts, newest first."""
+    query = (
+        f"SELECT {', '.join(_COLUMNS)} FROM signals WHERE ts_recv_ns >= %s AND instrument LIKE %s "  # noqa: S608
+        "ORDER BY ts_recv_ns DESC, seq DESC LIMIT %s"
+    )
+    return [_signal(row) for row in connection.execute(query.encode(), [since_ns, instruments, limit])]
+
+
 def _signal(row: tuple[Any, ...]) -> Signal:
     named = dict(zip(_COLUMNS, row, strict=True))
     origin = {name: named.pop(f"origin_{name}") for name in ("partition", "offset", "index")}

@@ -1,0 +1,275 @@
+"""`tapeline demo`: servers, topics, roles and a simulated market, with a live view until Ctrl-C.
+
+1. The platform: ours, or that of a running `tapeline up`. 2. Wait for the roles. 3. Watch. 4. The market.
+The end goes backwards: market, roles, servers; what was made is kept.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+
+import click
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
+from psycopg.conninfo import conninfo_to_dict
+from rich.console import Console
+from rich.live import Live
+
+from tapeline.agents.demo import view
+from tapeline.agents.demo.meter import ROLES, Reading
+from tapeline.agents.demo.watch import Watch
+from tapeline.connectors.venues.sim_market import MarketOptions
+from tapeline.schemas import TapelineError, UnavailableError
+from tapeline.streams.home import Addresses, Home
+from tapeline.streams.options import pass_settings
+from tapeline.streams.servers import Process
+from tapeline.streams.settings import FramesSettings, Settings, database_dsn, kafka_bootstrap
+from tapeline.streams.supervisor import ChildState, Phase, Supervisor
+from tapeline.streams.up import run_platform, run_until_signal
+
+Say = Callable[[str], None]
+
+ROLES_SECONDS_MAX = 120.0
+"""How long roles may take to start; compiling the logics is most of it."""
+SETTLE_SECONDS_MAX = 15.0
+"""How long the first signal may take beyond the time that the demo was to run."""
+DRAWS_A_SECOND = 4
+INSTRUMENTS = "sim:%"
+
+
+class NoSignalsError(TapelineError):
+    """The demo ran and no signal came through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """Options of the simulated market."""
+
+    seed: int
+    rate: float
+    instruments: int
+
+    def __str__(self) -> str:
+        return f"simulated market, {self.instruments} instruments"
+
+    def command(self) -> list[str]:
+        """Return the command that feeds it, at the pace of real time, until it is stopped."""
+        options = {"seed": self.seed, "rate": self.rate, "instruments": self.instruments, "start": "now", "speed": "1x"}
+        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        return [sys.executable, "-m", "tapeline.streams.cli", "ingest", "sim", *flags, "--quiet"]
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=1), metavar="N", help="Stop after so long  [default: Ctrl-C].")
+@click.option("--plain", is_flag=True, help="A line a second instead of the live view, as when there is no terminal.")
+@click.option("--seed", default=7, show_default=True, help="Decides everything that is random in the market.")
+@click.option("--rate", default=2000.0, show_default=True, metavar="N", help="Messages a second of the market.")
+@click.option("--instruments", default=8, show_default=True, metavar="N", help="How many the market has.")
+@pass_settings
+def demo(settings: Settings, seconds: float | None, plain: bool, seed: int, rate: float, instruments: int) -> None:
+    """Watch a simulated market become signals, live.
+
+    Runs Kafka, PostgreSQL and the roles as `tapeline up` does, or uses an `up` that runs already, and feeds them a
+    simulated market. What it makes is kept in TAPELINE_HOME (~/.tapeline). With --seconds it exits 1 if no signal of
+    this run reached the database.
+
+    \b
+    Examples:
+      tapeline demo                            until Ctrl-C
+      tapeline demo --seconds 20 --plain       without a terminal: in a script, in CI
+      tapeline demo --rate 20000 --instruments 50
+    """
+    MarketOptions(seed=seed, rate=rate, instruments=instruments)  # says now what is wrong, not in a child's log
+    run = _Demo(settings, Market(seed, rate, instruments), seconds, plain or not sys.stdout.isatty())
+    run_until_signal(run.run())
+
+
+class _Demo:
+    """One run."""
+
+    def __init__(self, settings: Settings, market: Market, seconds: float | None, plain: bool) -> None:
+        self._settings = settings
+        self._market = market
+        self._seconds = seconds
+        self._plain = plain
+        self._home = Home.at(settings.home)
+        self._console = Console(highlight=False, soft_wrap=True, markup=False)
+        self._note = ""
+        self._on_screen = False
+
+    async def run(self) -> None:
+        """Do all of it; raises NoSignalsError, or what the platform raises."""
+        joined = self._home.addresses()
+        try:
+            await self._run(joined)
+        except asyncio.CancelledError:
+            self._print_what_is_kept(joined)
+            raise
+        self._print_what_is_kept(joined)
+
+    async def _run(self, joined: Addresses | None) -> None:
+        async with AsyncExitStack() as stack:
+            with self._progress() as say:
+                supervisor = await stack.enter_async_context(self._platform(joined, say))
+                say("waiting for the roles (the first start compiles the logics)")
+                await _roles_run(self._settings, self._home)
+                say("starting the market")
+                since_ns = time.time_ns()
+                watch = Watch(self._settings, since_ns, INSTRUMENTS)
+                watch.start()
+                stack.callback(watch.stop)
+                market = self._market_process(joined)
+                await supervisor.start(market)
+            try:
+                await self._show(watch, joined)
+            finally:
+                self._print("Stopping the market" if joined else "Stopping: market, roles, servers (again hurries it)")
+                await supervisor.stop(market.name)
+            await self._settle(watch)
+
+    @contextmanager
+    def _progress(self) -> Iterator[Say]:
+        """Show the steps of the start: lines, or one line that changes."""
+        if self._plain:
+            yield self._print
+        else:
+            with self._console.status("starting", spinner="dots") as status:
+                yield status.update
+
+    @asynccontextmanager
+    async def _platform(self, joined: Addresses | None, say: Say) -> AsyncIterator[Supervisor]:
+        """Give what supervises the market: that of our own platform, or beside a running `up` one for it alone."""
+        if joined is not None:
+            say(f"joining the `tapeline up` that runs as process {joined.pid}")
+            async with Supervisor(self._changed) as supervisor:
+                yield supervisor
+            return
+        async with run_platform(self._settings, on_progress=say, on_trouble=self._trouble) as platform:
+            yield platform.supervisor
+
+    def _market_process(self, joined: Addresses | None) -> Process:
+        # Two demos beside one `up` are two markets.
+        name = "market" if joined is None else f"market-{os.getpid()}"
+        env = os.environ | {"TAPELINE_HOME": str(self._home.path)}
+        if self._settings.frames == FramesSettings():
+            # Fewer, larger frames: two cores run all of this and the screen beside it.
+            env["TAPELINE_FRAMES__WAIT_MS"] = "20"
+        if self._settings.source is not None:
+            env["TAPELINE_CONFIG"] = str(self._settings.source)
+        pid_file = self._home.run / f"{name}.pid"
+        return Process(name, self._market.command(), log=self._home.logs / f"{name}.log", pid_file=pid_file, env=env)
+
+    async def _show(self, watch: Watch, joined: Addresses | None) -> None:
+        """Show readings until the time is up."""
+        facts = view.Facts(str(self._market), self._places(joined))
+        started = time.monotonic()
+
+        def seconds() -> float:
+            return time.monotonic() - started
+
+        def time_is_up() -> bool:
+            return self._seconds is not None and seconds() >= self._seconds
+
+        if self._plain:
+            for name, value in facts.places:
+                self._print(f"  {name:<8} {value}")
+            while not time_is_up():
+                await asyncio.sleep(1)
+                self._print(view.line(watch.reading, seconds()))
+            return
+        screen = Console(highlight=False)
+        self._on_screen = True
+        try:
+            with Live(console=screen, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+                while not time_is_up():
+                    size = screen.size
+                    drawn = view.screen(watch.reading, facts, seconds(), size.width, size.height, self._note)
+                    live.update(drawn, refresh=True)
+                    await asyncio.sleep(1 / DRAWS_A_SECOND)
+        finally:
+            self._on_screen = False
+
+    async def _settle(self, watch: Watch) -> None:
+        """Let what is under way come through; raises NoSignalsError if nothing does."""
+        until = time.monotonic() + SETTLE_SECONDS_MAX
+        while not _all_stored(reading := watch.reading) and time.monotonic() < until:  # noqa: ASYNC110 - a thread's
+            await asyncio.sleep(0.1)
+        if not reading.stored.total:
+            raise NoSignalsError(
+                f"no signal reached the database: {reading.messages.total:,} messages, {reading.ticks.total:,} ticks "
+                f"and {reading.signals.total:,} signals passed. {reading.trouble or 'The roles say why'}: see "
+                f"{self._home.logs}, and `tapeline doctor`"
+            )
+        self._print(
+            f"{reading.messages.total:,} messages became {reading.ticks.total:,} ticks and "
+            f"{reading.stored.total:,} signals in the database."
+        )
+
+    def _places(self, joined: Addresses | None) -> tuple[tuple[str, str], ...]:
+        servers = f"Kafka {kafka_bootstrap(self._settings)}, PostgreSQL {_short(database_dsn(self._settings))}"
+        return (
+            ("Servers", servers if joined is None else f"{servers} (of `tapeline up`, process {joined.pid})"),
+            ("Data", f"{self._home.path} (kept)"),
+            ("Look", "tapeline signals, in another terminal"),
+        )
+
+    def _print_what_is_kept(self, joined: Addresses | None) -> None:
+        rows = [
+            ("tapeline signals", "the newest signals"),
+            ("tapeline signals --format json", "all of them, for programs"),
+            ("tapeline topics list", "what is in Kafka"),
+        ]
+        if joined is None:
+            rows.insert(0, ("tapeline up", "start servers and roles again, in another terminal; then"))
+        self._print(f"Everything is kept in {self._home.path}: database, topics, logs. To look at it:")
+        for command, text in rows:
+            self._print(f"  {command:<31} {text}")
+
+    def _changed(self, state: ChildState) -> None:
+        if state.phase is Phase.WAITING:
+            self._trouble(state.message)
+
+    def _trouble(self, text: str) -> None:
+        self._note = text
+        if not self._on_screen:
+            self._print(f"! {text}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text)
+
+
+def _short(dsn: str) -> str:
+    """Return host and database of a connection string: no user, no secret."""
+    parts = conninfo_to_dict(dsn)
+    host = str(parts.get("host") or "localhost")
+    return "on its socket" if host.startswith("/") else f"{host}/{parts.get('dbname', '')}"
+
+
+def _all_stored(reading: Reading) -> bool:
+    return reading.stored.total >= max(1, reading.signals.total)
+
+
+async def _roles_run(settings: Settings, home: Home) -> None:
+    """Return once every role has its partitions, whoever runs it; raises UnavailableError if one does not come."""
+    admin = AdminClient({**settings.kafka.librdkafka(kafka_bootstrap(settings)), "log_level": 2})
+    groups = {f"tapeline.{role}": role for role in ROLES}
+    until = time.monotonic() + ROLES_SECONDS_MAX
+    while True:
+        for group, future in admin.describe_consumer_groups(list(groups), request_timeout=10).items():
+            # A broker that has just started does not know its groups yet, and says so.
+            with suppress(KafkaException):
+                if (await asyncio.wrap_future(future)).state == ConsumerGroupState.STABLE:
+                    del groups[group]
+        if not groups:
+            return
+        if time.monotonic() > until:
+            missing = " ".join(groups.values())
+            raise UnavailableError(
+                f"nobody runs {missing} (waited {ROLES_SECONDS_MAX:.0f} s): read the logs in {home.logs}; beside "
+                f"`tapeline up --servers-only`, run `tapeline worker {missing}`"
+            )
+        await asyncio.sleep(0.1)
