@@ -3,9 +3,11 @@
 A thread, because reading blocks: it starts at the ends of the topics, commits nothing and joins no group.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import psycopg
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
@@ -15,6 +17,8 @@ from tapeline.connectors.stores.reader import connect, count_received, newest_re
 from tapeline.schemas import Instrument, RawFrame, Signal, TapelineError, TickFrame, UnavailableError
 from tapeline.schemas.topics import INSTRUMENTS, RAW, REJECTED, SIGNALS, TICKS
 from tapeline.streams.settings import Settings, database_dsn, kafka_bootstrap
+
+log = logging.getLogger(__name__)
 
 LATEST_MAX = 60
 LOOK_SECONDS = 0.25
@@ -69,6 +73,13 @@ class Watch:
             self._connection.close()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            log.exception("the demo cannot look any more")
+            self.reading = replace(self.reading, trouble=f"what you see stands still: {error}")
+
+    def _watch(self) -> None:
         next_look = 0.0
         while not self._stopping.is_set():
             for message in self._consumer.consume(1000, 0.05):

@@ -86,8 +86,8 @@ def worker(*command: str, env: dict[str, str], log: Path, ready: str) -> Iterato
             time.sleep(0.05)
         yield process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # cleanly: a killed worker would send its last signals again at the next start
+        process.wait(60)
 
 
 class Ours:

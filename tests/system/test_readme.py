@@ -46,7 +46,7 @@ def first_steps() -> Iterator[tuple[Platform, dict[str, str]]]:
     assert "tapeline up" in LINES
     with temporary_home() as home:
         env = shell_env(home)
-        platform = Platform(home, env)
+        platform = Platform(home)
         up = subprocess.Popen(["tapeline", "up"], env=env, cwd=ROOT)
         try:
             wait_until(lambda: platform.pid_of("persist"), "`tapeline up` to run its roles")

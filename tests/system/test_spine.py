@@ -34,8 +34,8 @@ SPOT = SHARED / "ws_raw/hftbacktest/spot_btcusdt_20240809.gz"
 SPY = SHARED / "ticks_lean/equity_usa_tick_spy_20131007_trade.zip"
 EURUSD = SHARED / "ticks_lean/forex_fxcm_tick_eurusd_20140508_quote.zip"
 
-ENV = {"TAPELINE_FRAMES__MESSAGES_MAX": "25", "TAPELINE_FRAMES__WAIT_MS": "10000"}
-"""Small frames that close by count alone: the same frames, and so the same signal ids, at any speed."""
+SMALL_FRAMES = {"TAPELINE_FRAMES__MESSAGES_MAX": "25", "TAPELINE_FRAMES__WAIT_MS": "10000"}
+"""For ingest: frames that close by count alone. The same frames, and so the same signal ids, at any speed."""
 
 Trade = tuple[int, int, str]
 """(event time ns, receive time ns, price as written)"""
@@ -97,8 +97,9 @@ def stored_signals(platform: Platform, instrument: str) -> list[tuple[Any, ...]]
 @pytest.fixture(scope="module")
 def undisturbed() -> Iterator[Platform]:
     """A platform through which all four files went."""
-    with temporary_home() as home, running_platform(home, ENV) as platform:
-        for venue, file in (("binance", USDM), ("binance", SPOT), ("lean", SPY), ("lean", EURUSD)):
+    with temporary_home() as home, running_platform(home) as platform:
+        platform.cli("ingest", "binance", str(USDM), env=SMALL_FRAMES)
+        for venue, file in (("binance", SPOT), ("lean", SPY), ("lean", EURUSD)):
             platform.cli("ingest", venue, str(file), "--speed", "max")
         platform.wait_until_done()
         yield platform
@@ -260,24 +261,23 @@ def test_each_broken_message_is_rejected_once_and_the_workers_live(undisturbed: 
 def test_killed_workers_change_nothing(undisturbed: Platform) -> None:
     """SIGKILL of normalize and logic, three seeded times each, while the USD-M file runs through a fresh platform."""
     chance = random.Random(20240808)
-    with temporary_home() as home, running_platform(home, ENV) as platform:
-        ingest = platform.start("ingest", "binance", str(USDM), "--speed", "20x", "--quiet")
-        wait_until(lambda: sum(platform.ends("signals").values()), "the first signal")
+    with temporary_home() as home, running_platform(home) as platform:
+        ingest = platform.start("ingest", "binance", str(USDM), "--speed", "10x", "--quiet", env=SMALL_FRAMES)
         victims = ["normalize", "logic"] * 3
         chance.shuffle(victims)
         for victim in victims:
-            before = sum(platform.ends("raw").values()), sum(platform.ends("ticks").values())
+            topic = {"normalize": "raw", "logic": "ticks"}[victim]
+            before = sum(platform.committed(victim, topic).values())
             wait_until(
-                lambda before=before: (
-                    sum(platform.ends("raw").values()) > before[0]  # type: ignore[misc]
-                    or ingest.poll() is not None
+                lambda victim=victim, topic=topic, before=before: (  # type: ignore[misc]
+                    sum(platform.committed(victim, topic).values()) > before
                 ),
-                "more input",
+                f"{victim} to get on",
             )
-            time.sleep(chance.uniform(0, 1.5))  # the seeded moment; nothing waits for it to pass
+            time.sleep(chance.uniform(0, 1))  # the seeded moment; nothing waits for it to pass
             platform.wait_for_new_process(victim, platform.kill(victim))
-        ingest.communicate(timeout=120)
-        assert ingest.returncode == 0
+            assert ingest.poll() is None, "the kills come while the input runs"
+        assert ingest.wait(120) == 0
         platform.wait_until_done()
         query = "SELECT id, seq, instrument FROM signals WHERE instrument = 'binance-usdm:BTCUSDT' ORDER BY seq"
         killed = platform.rows(query)
