@@ -37,7 +37,7 @@ class Kind(IntEnum):
     QUOTE = 2  # top of book: price, size = bid; price2, size2 = ask
     BOOK = 3  # one level of depth; size 0 removes it
     GAP = 4  # missing data: sequence = first missing, size = how many (0 unknown), price = GapReason, price2 = Kind
-    STATUS = 5  # halt, auction, close
+    STATUS = 5  # trading of the instrument: size 1 = open, 0 = closed or halted
     TIME = 6  # the clock of a quiet partition; instrument_id 0
     CONTROL = 7
     MARK = 8
@@ -53,7 +53,7 @@ class Flag(IntFlag):
     STALE = 1 << 3
     CROSSED = 1 << 4  # bid above ask
     ONE_SIDED = 1 << 5  # bid or ask not given
-    LATE = 1 << 6  # its sequence is not above the one before it
+    LATE = 1 << 6  # its sequence is not above the highest before it
     INEXACT = 1 << 7  # a number had more than 15 significant digits
     LOCKED = 1 << 8  # bid equals ask
 

@@ -21,6 +21,7 @@ from tapeline.streams.options import config_option
 from tapeline.streams.servers import KAFKA_VERSION, Process, Progress, Servers
 from tapeline.streams.settings import Settings, load_settings
 from tapeline.streams.supervisor import ChildState, Phase, Supervisor
+from tapeline.streams.topics import ensure_topics
 
 ROLES = ("normalize", "logic", "persist")
 
@@ -42,7 +43,7 @@ async def run_platform(
     on_progress: Progress = lambda _: None,
     on_trouble: Progress = lambda _: None,
 ) -> AsyncIterator[Platform]:
-    """Run servers and roles while the context lasts; without roles, the servers alone.
+    """Run servers and roles while the context lasts; without roles, the servers with the topics alone.
 
     A server that the settings name is used and not started. 1. servers, 2. topics, 3. roles; the end goes
     backwards. `on_trouble` is told when a process ended and starts again. Enter it from the main thread.
@@ -66,14 +67,11 @@ async def run_platform(
 
         async with Supervisor(changed) as supervisor:
             supervisor.watch(*servers.running)
+            on_progress("creating topics")
+            for report in await asyncio.to_thread(ensure_topics, settings):
+                for difference in report.differences:
+                    on_trouble(f"topic {report.topic.name}: {difference}")
             if roles:
-                # Here, so that `up --servers-only` does not need what topics.py needs.
-                from tapeline.streams.topics import ensure_topics
-
-                on_progress("creating topics")
-                for report in await asyncio.to_thread(ensure_topics, settings):
-                    for difference in report.differences:
-                        on_trouble(f"topic {report.topic.name}: {difference}")
                 on_progress("starting roles")
                 await supervisor.start(*(_role(role, settings, home) for role in roles))
             yield Platform(home, servers, supervisor)

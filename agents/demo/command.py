@@ -38,6 +38,8 @@ ROLES_SECONDS_MAX = 120.0
 SETTLE_SECONDS_MAX = 15.0
 """How long the first signal may take beyond the time that the demo was to run."""
 DRAWS_A_SECOND = 4
+NOTE_SECONDS = 20.0
+"""How long the screen shows that a process ended or runs again."""
 INSTRUMENTS = "sim:%"
 
 
@@ -98,7 +100,7 @@ class _Demo:
         self._plain = plain
         self._home = Home.at(settings.home)
         self._console = Console(highlight=False, soft_wrap=True, markup=False)
-        self._note = ""
+        self._note, self._noted = "", 0.0
         self._on_screen = False
 
     async def run(self) -> None:
@@ -187,7 +189,8 @@ class _Demo:
             with Live(console=screen, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
                 while not time_is_up():
                     size = screen.size
-                    drawn = view.screen(watch.reading, facts, seconds(), size.width, size.height, self._note)
+                    note = self._note if time.monotonic() - self._noted < NOTE_SECONDS else ""
+                    drawn = view.screen(watch.reading, facts, seconds(), size.width, size.height, note)
                     live.update(drawn, refresh=True)
                     await asyncio.sleep(1 / DRAWS_A_SECOND)
         finally:
@@ -234,7 +237,7 @@ class _Demo:
             self._trouble(state.message)
 
     def _trouble(self, text: str) -> None:
-        self._note = text
+        self._note, self._noted = text, time.monotonic()
         if not self._on_screen:
             self._print(f"! {text}")
 

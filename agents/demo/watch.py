@@ -6,7 +6,6 @@ A thread, because reading blocks: it starts at the ends of the topics, commits n
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import psycopg
@@ -113,18 +112,18 @@ class Watch:
 
     def _look(self) -> None:
         """Ask for the offsets of `logic` and for what the database has."""
-        trouble = self._try("Kafka", self._look_at_offsets) or self._try("the database", self._look_at_database)
-        self._meter.trouble = trouble
-
-    def _try(self, what: str, look: Callable[[], None]) -> str:
+        self._meter.trouble = ""
         try:
-            look()
-        except (KafkaException, psycopg.Error, TapelineError) as error:
+            self._look_at_offsets()
+        except KafkaException as error:
+            self._meter.trouble = f"Kafka does not answer: {error.args[0].str()}"
+        try:
+            self._look_at_database()
+        except (psycopg.Error, TapelineError) as error:
+            self._meter.trouble = " ".join(str(error).split())
             if self._connection is not None and self._connection.broken:
                 self._connection.close()
                 self._connection = None
-            return f"{what} does not answer: {' '.join(str(error).split())}"
-        return ""
 
     def _look_at_offsets(self) -> None:
         for one in self._committed.committed(self._ticks_partitions, timeout=ANSWER_SECONDS):

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Literal
 
 import psycopg
@@ -16,6 +18,8 @@ from tapeline.streams.home import Home
 from tapeline.streams.servers import Postgres
 from tests.connectors.stores.examples import make_signals
 from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +96,22 @@ def test_a_plain_server_is_called_plain(database: str) -> None:
 
     assert asyncio.run(run()).startswith("PostgreSQL 18")
     assert asyncio.run(run()).endswith("signals in a plain table")
+
+
+def test_the_queries_of_the_documentation_run(database: str) -> None:
+    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "database.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+
+    async def run() -> None:
+        async with opened(database) as store:
+            assert await store.write(make_signals(3), TOPIC, 0, 3) == []
+
+    asyncio.run(run())
+    with psycopg.connect(database) as connection:
+        found = [connection.execute(query.encode()).fetchall() for block in blocks for query in block.split(";")[:-1]]
+    assert [len(rows) for rows in found] == [0, 1, 1]
+    assert found[1][0][1:] == ("sim:ABC", 3)
+    assert found[2][0][:4] == ("persist", "signals", 0, 3)
 
 
 @asynccontextmanager
