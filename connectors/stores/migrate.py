@@ -7,6 +7,7 @@ that was applied is never changed; a change is a new file.
 import hashlib
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -122,18 +123,20 @@ async def server_kind(connection: AsyncConnection) -> ServerKind:
 
 
 async def _ensure_extension(connection: AsyncConnection) -> None:
-    # Making it where it is not preloaded ends the session, so look first. Without the right to look: not ours to make.
     rows = await connection.execute(
-        "SELECT 1 FROM pg_available_extensions a JOIN pg_settings s ON s.name = 'shared_preload_libraries' "
-        "WHERE a.name = 'timescaledb' AND a.installed_version IS NULL AND s.setting LIKE '%timescaledb%'"
+        "SELECT coalesce((SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), '') "
+        "FROM pg_available_extensions WHERE name = 'timescaledb' AND installed_version IS NULL"
     )
-    if await rows.fetchone() is None:
+    found = await rows.fetchone()
+    if found is None:
         return
-    try:
-        async with connection.transaction():
-            await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-    except errors.InsufficientPrivilege:
-        log.warning(
-            "the server has TimescaleDB, but this user may not make the extension: the signals table is a plain one. "
-            "For a hypertable, let an administrator run CREATE EXTENSION timescaledb in an empty database first"
-        )
+    # Where it is not loaded, making it ends the session; and only who has the right to look sees whether it is.
+    if "timescaledb" in found[0]:
+        with suppress(errors.InsufficientPrivilege):
+            async with connection.transaction():
+                await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+            return
+    log.warning(
+        "the server has TimescaleDB, but this database does not and we may not change that: the signals table is a "
+        "plain one. For a hypertable, let an administrator run CREATE EXTENSION timescaledb in an empty database first"
+    )
