@@ -19,9 +19,10 @@ from tapeline.schemas import (
     RejectReason,
     TapelineError,
     TickFrame,
+    VersionError,
     partition_of,
 )
-from tapeline.schemas.topics import REJECTED, SIGNALS, TICKS
+from tapeline.schemas.topics import RAW, REJECTED, SIGNALS, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings
@@ -78,7 +79,7 @@ class LogicWorker(Role):
     async def open(self) -> None:
         """Connect, read the instruments known so far, compile the logics."""
         await super().open()
-        self._store = StateStore(self.name, self.kafka, self.producer)
+        self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._registry = Registry(self.kafka, await self.producer.partition_count(TICKS.name))
         self._signals_partitions = await self.producer.partition_count(SIGNALS.name)
         self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
@@ -111,7 +112,11 @@ class LogicWorker(Role):
         """1. read the frame, 2. know its instruments, 3. let each instance say what it says, 4. send."""
         try:
             frame = TickFrame.decode(record)
+        except VersionError:
+            raise
         except FrameError as error:
+            for instance in self._instances[partition]:
+                instance.skip(offset)
             origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
             await self._reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
             return
@@ -123,7 +128,7 @@ class LogicWorker(Role):
                 target = partition_of(logic, self._signals_partitions)
                 await self.producer.send(SIGNALS.name, signal.encode(), key=logic, partition=target)
             for signal_refused in refused:
-                await self._reject(self._refusal(instance, partition, offset, signal_refused))
+                await self._reject(self._refusal(instance, signal_refused))
 
     async def release(self) -> None:
         """Let go of the readers."""
@@ -145,16 +150,11 @@ class LogicWorker(Role):
             )
         return instrument.name
 
-    def _refusal(self, instance: Instance, partition: int, offset: int, refused: RefusedSignal) -> Rejected:
-        origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=refused.index)
-        return Rejected.of(
-            f"{self.name}/{instance.spec.name}",
-            RejectReason.MALFORMED,
-            refused.detail,
-            origin,
-            b"",
-            time_ns=instance.time_ns,
-        )
+    def _refusal(self, instance: Instance, refused: RefusedSignal) -> Rejected:
+        # Of the raw record, as the signal's id is: a ticks offset may differ after a crash.
+        origin = RejectOrigin(topic=RAW.name, **refused.origin.model_dump())
+        role = f"{self.name} {instance.spec.name} {refused.instrument}"
+        return Rejected.of(role, RejectReason.MALFORMED, refused.detail, origin, b"", time_ns=instance.time_ns)
 
     async def _reject(self, event: Rejected) -> None:
         key = f"{event.origin.topic}/{event.origin.partition}"

@@ -19,7 +19,7 @@ from tapeline.schemas import (
     RejectOrigin,
     RejectReason,
     Snapshot,
-    TickFrame,
+    VersionError,
     partition_of,
 )
 from tapeline.schemas.topics import RAW, REJECTED, TICKS
@@ -30,6 +30,9 @@ from tapeline.streams.state import StateStore
 from tapeline.streams.transport import drive, role_app
 
 log = logging.getLogger(__name__)
+
+STREAMS_MAX = 10_000
+"""Of one connection, whose sequence numbers are remembered: garbage must not make a snapshot too large to save."""
 
 Connections = dict[str, dict[str, int | str]]
 """source -> what its parser remembers."""
@@ -44,7 +47,7 @@ class Normalize(Role):
     async def open(self) -> None:
         """Connect, and read the instruments known so far."""
         await super().open()
-        self._store = StateStore(self.name, self.kafka, self.producer)
+        self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._ticks_partitions = await self.producer.partition_count(TICKS.name)
         self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
         self._registry = Registry(self.kafka, self._ticks_partitions)
@@ -72,18 +75,34 @@ class Normalize(Role):
         """1. read the frame, 2. parse its messages, 3. know its instruments, 4. cut, 5. send."""
         try:
             frame = RawFrame.decode(record)
+        except VersionError:
+            raise
         except FrameError as error:
             reject = Reject(0, RejectReason.CORRUPT, str(error))
             await self._send_rejected(partition, offset, [reject], [record], "", 0)
             return
+        connections = self._connections[partition]
+        remembered = {} if frame.first_message == 0 else dict(connections.get(frame.source, {}))
         try:
-            frames, rejects = await self._frames(partition, offset, frame)
-        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            parsed = parse_frame(frame, remembered)
+        except Exception as error:
             # A parser that fails is our fault, but no reason to stop the market: the record waits in `rejected`.
             log.exception("raw[%d]@%d of %s failed", partition, offset, frame.source)
             reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
             await self._send_rejected(partition, offset, [reject], [record], frame.source, frame.time_ns)
             return
+        connections[frame.source] = remembered
+        for stream in list(remembered)[STREAMS_MAX:]:
+            log.warning("%s has more than %d streams; breaks of %s are not seen", frame.source, STREAMS_MAX, stream)
+            del remembered[stream]
+        if frame.flags & FrameFlag.END:
+            del connections[frame.source]
+        await self._registry.register(parsed.names, self.producer)
+        instruments = [self._registry.by_name[name] for name in parsed.names]
+        rejects = list(parsed.rejects)
+        frames = cut(partition, offset, frame.time_ns, parsed.ticks, instruments)
+        if not len(frame):
+            frames = time_frames(partition, offset, frame.time_ns, self._ticks_partitions)
         if rejects:
             messages = list(frame.messages())
             payloads = [messages[reject.index] for reject in rejects]
@@ -98,19 +117,6 @@ class Normalize(Role):
         """Let go of the readers."""
         self._store.close()
         self._registry.close()
-
-    async def _frames(self, partition: int, offset: int, frame: RawFrame) -> tuple[list[TickFrame], list[Reject]]:
-        connections = self._connections[partition]
-        if frame.first_message == 0:
-            connections[frame.source] = {}
-        parsed = parse_frame(frame, connections.setdefault(frame.source, {}))
-        if frame.flags & FrameFlag.END:
-            del connections[frame.source]
-        if not len(frame):
-            return time_frames(partition, offset, frame.time_ns, self._ticks_partitions), []
-        await self._registry.register(parsed.names, self.producer)
-        instruments = [self._registry.by_name[name] for name in parsed.names]
-        return cut(partition, offset, frame.time_ns, parsed.ticks, instruments), list(parsed.rejects)
 
     async def _send_rejected(
         self, partition: int, offset: int, rejects: list[Reject], payloads: list[bytes], source: str, time_ns: int

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 SIGNALS_MAX = 1000
 BYTES_MAX = 8 * 1024 * 1024
 """So much of a partition waits for the database before reading stops; also the largest batch."""
+GATHER_SECONDS = 0.01
+"""How long a batch gathers: a transaction costs as much as a hundred signals."""
 HANDOVER_SECONDS = 2.0
 """How long the database may take when partitions go or the process ends; the next reader does what is left."""
 
@@ -51,7 +53,7 @@ class Persist(Role):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._store = PostgresStore(database_dsn(settings), self.name)
+        self._dsn = database_dsn(settings)
         self._batches: dict[int, Batch] = {}
         self._written: dict[int, int] = {}  # next offset in the database, of the partitions that are ours
         self._writer: asyncio.Task[None] | None = None
@@ -65,6 +67,7 @@ class Persist(Role):
         """Connect, and bring the tables up to date."""
         await super().open()
         self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
+        self._store = PostgresStore(self._dsn, self.name, topic_id=self.topic_id)
         await self._store.open()
         self._writer = asyncio.create_task(self._write_all(), name="persist.writer")
         self._writer.add_done_callback(self._writer_ended)
@@ -117,16 +120,19 @@ class Persist(Role):
 
     async def _write_all(self) -> None:
         while True:
-            while self._batches:
-                partition = next(iter(self._batches))
-                batch = self._batches.pop(partition)
+            await self._waiting.wait()
+            self._waiting.clear()
+            await asyncio.sleep(GATHER_SECONDS)
+            for partition in list(self._batches):
+                batch = self._batches.pop(partition, None)
+                if batch is None:  # read again by others
+                    continue
                 self._taken.set()
                 await self._write(partition, batch)
                 if partition in self._written:
                     self._written[partition] = batch.next_offset
-            self._idle.set()
-            await self._waiting.wait()
-            self._waiting.clear()
+            if not self._batches:
+                self._idle.set()
 
     async def _write(self, partition: int, batch: Batch) -> None:
         """1. confirm the rejects, 2. signals and offset, 3. what the database refuses is rejected, 4. the offset."""

@@ -5,14 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tapeline.schemas import FrameFlag, Instrument, Kind, Lane, TickFrame, Ticks, empty_ticks
-from tapeline.schemas.frames import PARTS_MAX
 
 TICKS_PER_PART = 50_000
 """Ticks in one frame at most (3.2 MB); more from one raw record make several parts."""
-
-
-class TooManyTicksError(ValueError):
-    """One raw record says more than PARTS_MAX parts can carry."""
 
 
 def cut(
@@ -21,7 +16,7 @@ def cut(
     """Return the frames of one raw record, by ticks partition.
 
     ticks: (n,) TICK in order of arrival, `instrument_id` = index into `instruments`; time_ns: the record's clock.
-    Raises TooManyTicksError above PARTS_MAX * TICKS_PER_PART ticks for one partition.
+    256 parts always suffice: they hold more ticks than a raw record has bytes.
     """
     if not len(ticks):
         return []
@@ -35,8 +30,6 @@ def cut(
     for partition in np.unique(of_tick).tolist():
         own = resolved[of_tick == partition]
         starts = range(0, len(own), TICKS_PER_PART)
-        if len(starts) > PARTS_MAX:
-            raise TooManyTicksError(f"{len(own)} ticks for ticks[{partition}] from one raw record")
         for part, start in enumerate(starts):
             flags = FrameFlag.MORE if part + 1 < len(starts) else FrameFlag.NONE
             piece = own[start : start + TICKS_PER_PART]

@@ -1,6 +1,13 @@
 """What every event looks like. Imports nothing of ours and does no I/O."""
 
-from tapeline.schemas.errors import EventError, FrameError, SettingsError, TapelineError, UnavailableError
+from tapeline.schemas.errors import (
+    EventError,
+    FrameError,
+    SettingsError,
+    TapelineError,
+    UnavailableError,
+    VersionError,
+)
 from tapeline.schemas.events import (
     Instrument,
     Rejected,
@@ -41,6 +48,7 @@ __all__ = [
     "Ticks",
     "Topic",
     "UnavailableError",
+    "VersionError",
     "computed_id",
     "empty_ticks",
     "partition_of",

@@ -17,6 +17,10 @@ class FrameError(TapelineError):
     """Bytes that are not a whole, unharmed frame of a version this program reads."""
 
 
+class VersionError(FrameError):
+    """A frame of a version that this program does not read: not the record is wrong, the program is old."""
+
+
 class EventError(TapelineError):
     """A JSON event (signal, rejected, instrument) that does not follow its schema."""
 

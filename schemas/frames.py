@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from tapeline.schemas.errors import FrameError
+from tapeline.schemas.errors import FrameError, VersionError
 from tapeline.schemas.tick import TICK, TICK_BYTES, Ticks
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
@@ -217,7 +217,7 @@ def unseal(record: Buffer, magic: int, name: str) -> memoryview:
     if found != magic:
         raise FrameError(f"{name} starts with {found:#010x} instead of {magic:#010x}: not ours")
     if view[4] != VERSION:
-        raise FrameError(f"{name} of version {view[4]}, this program reads version {VERSION}: upgrade it")
+        raise VersionError(f"{name} of version {view[4]}, this program reads version {VERSION}: upgrade it")
     content = view[:-CHECKSUM_BYTES]
     (stored,) = _CHECKSUM.unpack(view[-CHECKSUM_BYTES:])
     if xxhash.xxh3_64_intdigest(content) != stored:

@@ -143,13 +143,13 @@ class Producer:
             self._fail(f"the producer cannot go on: {error.args[0].str()}")
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        # Runs in the polling thread.
+        # Runs in the polling thread. The failure is noted before the count falls, or a flush could pass it.
+        if error is not None:
+            self._fail(f"{message.topic()}[{message.partition()}] did not take a record: {error.str()}")
         with self._lock:
             self._unconfirmed -= 1
             wake = self._unconfirmed == 0 or self._full
-        if error is not None:
-            self._fail(f"{message.topic()}[{message.partition()}] did not take a record: {error.str()}")
-        elif wake:
+        if wake:
             self._wake()
 
     def _on_error(self, error: KafkaError) -> None:

@@ -5,11 +5,12 @@ free one on a collision; whoever proposes reads back what the topic says, and no
 """
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping
 
 import xxhash
 
-from tapeline.schemas import Instrument, UnavailableError, partition_of
+from tapeline.schemas import EventError, Instrument, UnavailableError, partition_of
 from tapeline.schemas.topics import INSTRUMENTS
 from tapeline.streams.producer import Producer
 from tapeline.streams.state import PartitionTail
@@ -32,14 +33,13 @@ class Registry:
     def __init__(self, properties: Mapping[str, str | int], ticks_partitions: int) -> None:
         self._tail = PartitionTail(properties, INSTRUMENTS.name, 0)
         self._ticks_partitions = ticks_partitions
+        self._lock = threading.Lock()
         self.by_name: dict[str, Instrument] = {}
         self.by_id: dict[int, Instrument] = {}
 
     async def refresh(self) -> None:
         """Read what was added to the topic."""
-        for _, _, value in await asyncio.to_thread(self._tail.read):
-            if value is not None:
-                self.learn(Instrument.decode(value))
+        await asyncio.to_thread(self._catch_up)
 
     def learn(self, instrument: Instrument) -> bool:
         """Take a record of the topic in its order; return False if the name or the id was there before it."""
@@ -67,6 +67,17 @@ class Registry:
             await producer.flush()
             await self.refresh()
         raise UnavailableError(f"topic {INSTRUMENTS.name} did not take the names {missing}; is it the right broker?")
+
+    def _catch_up(self) -> None:
+        with self._lock:
+            for offset, _, value in self._tail.read():
+                if value is None:
+                    continue
+                try:
+                    self.learn(Instrument.decode(value))
+                except EventError as error:
+                    # Going on without it could give its name another id.
+                    raise EventError(f"topic {INSTRUMENTS.name}, offset {offset}: {error}") from error
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -13,11 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from tapeline.schemas import TapelineError, Topic
+from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from tapeline.schemas import TapelineError, Topic, UnavailableError
 from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
 
 log = logging.getLogger(__name__)
+
+TOPIC_SECONDS_MAX = 30
 
 
 class LostRecordError(TapelineError):
@@ -34,6 +39,9 @@ class Role(ABC):
         self.settings = settings
         self.kafka: Mapping[str, str | int] = settings.kafka.librdkafka(kafka_bootstrap(settings))
         self._producer: Producer | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self.topic_id = ""
+        """Kafka's id of the input topic, once the role is open: offsets belong to it, not to the name."""
         self._next: dict[int, int] = {}
         self._changed: set[int] = set()
         self._lock = asyncio.Lock()
@@ -46,8 +54,9 @@ class Role(ABC):
         return self._producer
 
     async def open(self) -> None:
-        """Connect what the role needs; called once, when the first partitions come."""
+        """Connect what the role needs; runs once, when the first partitions come."""
         self._producer = Producer(self.kafka)
+        self.topic_id = await asyncio.to_thread(_topic_id, self.kafka, self.input.name)
 
     @abstractmethod
     async def release(self) -> None:
@@ -58,8 +67,11 @@ class Role(ABC):
         await self.checkpoint()
         async with self._lock:
             self._next.clear()
-            if self._producer is not None:
+            if self._opening is not None and _succeeded(self._opening):
                 await self.release()
+            elif self._opening is not None:
+                self._opening.cancel()
+            if self._producer is not None:
                 await self._producer.close()
 
     @abstractmethod
@@ -77,9 +89,12 @@ class Role(ABC):
     async def restore(self, partitions: frozenset[int]) -> dict[int, int]:
         """Get these partitions and no others; return where reading starts."""
         async with self._lock:
-            if self._producer is None:
-                await self.open()
+            # A rebalance cancels us at any point; opening goes on and whoever restores next waits for the same.
+            if self._opening is None:
+                self._opening = asyncio.create_task(self.open(), name=f"{self.name}.open")
+            await asyncio.shield(self._opening)
             self._changed.clear()
+            self._next.clear()
             self._next = await self.load(partitions)
             return dict(self._next)
 
@@ -97,7 +112,13 @@ class Role(ABC):
                 raise LostRecordError(
                     f"{self.input.name}[{partition}]: record {offset} came, {expected} was due; starting again"
                 )
-            await self.process(partition, offset, record)
+            try:
+                await self.process(partition, offset, record)
+            except BaseException:
+                # Half processed: state and offset no longer agree, so neither may be saved.
+                self._next.pop(partition, None)
+                self._changed.discard(partition)
+                raise
             self._next[partition] = offset + 1
             self._changed.add(partition)
 
@@ -116,3 +137,16 @@ class Role(ABC):
     def next_offset(self, partition: int) -> int:
         """The first offset not yet in the state of a partition this role has."""
         return self._next[partition]
+
+
+def _succeeded(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _topic_id(kafka: Mapping[str, str | int], topic: str) -> str:
+    client = AdminClient({**kafka, "log_level": 0})  # held: when it goes, its answers go
+    [future] = client.describe_topics(TopicCollection([topic])).values()
+    try:
+        return str(future.result(TOPIC_SECONDS_MAX).topic_id)
+    except KafkaException as error:
+        raise UnavailableError(f"topic {topic} cannot be described: {error.args[0].str()}") from error

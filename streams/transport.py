@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
+from aiokafka.errors import IllegalStateError  # type: ignore[import-untyped]
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka
 from faust.types import TP
@@ -27,6 +28,8 @@ FETCH_BYTES = 2 * 1024 * 1024  # larger fetches cost more: aiokafka copies them
 BUFFERED_RECORDS = 64
 EXIT_FAILED = 70
 HANDOVER_SECONDS_MAX = 15
+RESTORE_SECONDS_MAX = 60
+"""Below Faust's own limit, broker_request_timeout (90 s)."""
 
 
 class RoleConsumer(aiokafka.Consumer):
@@ -37,46 +40,49 @@ class RoleConsumer(aiokafka.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Restore the role's state for the assigned partitions and seek to their next offsets.
 
-        Every path in Faust that positions the consumer comes through here.
+        Every path in Faust that positions the consumer comes through here. When Faust waits for it too long, it
+        stops reading for ever and says nothing: we end the process before.
         """
+        try:
+            return await asyncio.wait_for(self._restore_and_seek(), RESTORE_SECONDS_MAX)
+        except TimeoutError:
+            end_process(self.role, TapelineError(f"its state was not there after {RESTORE_SECONDS_MAX} s"))
+        except IllegalStateError as error:
+            log.info("role %s: %s; the next rebalance is under way", self.role.name, error)
+            return {}
+        except Exception as error:
+            end_process(self.role, error)
+
+    async def _restore_and_seek(self) -> Mapping[TP, int]:
         role = self.role
         assigned = {tp.partition: tp for tp in self.assignment() if tp.topic == role.input.name}
-        try:
-            starts = await role.restore(frozenset(assigned))
-            first = await self.earliest_offsets(*assigned.values()) if assigned else {}
-            end = await self.highwaters(*assigned.values()) if assigned else {}
-            for partition, tp in assigned.items():
-                start = starts[partition]
-                if start > end[tp]:
-                    raise TapelineError(
-                        f"role {role.name} has read {tp.topic}[{partition}] up to {start}, but the topic ends at "
-                        f"{end[tp]}: it was made anew or is another broker's. Use the topic `state` (or the database) "
-                        "that belongs to it"
-                    )
-                if start < first[tp]:
-                    if start > 0:
-                        log.error(
-                            "%s[%d]: records %d to %d were removed by retention before role %s read them",
-                            tp.topic,
-                            partition,
-                            start,
-                            first[tp] - 1,
-                            role.name,
-                        )
-                    starts[partition] = first[tp]
-                    role.start_at(partition, first[tp])
-            await self.seek_wait({tp: starts[partition] for partition, tp in assigned.items()})
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            end_process(role, error)
+        starts = await role.restore(frozenset(assigned))
+        first = await self.earliest_offsets(*assigned.values()) if assigned else {}
+        end = await self.highwaters(*assigned.values()) if assigned else {}
+        for partition, tp in assigned.items():
+            start = starts[partition]
+            if start > end[tp]:
+                raise TapelineError(
+                    f"role {role.name} has read {tp.topic}[{partition}] up to {start}, but the topic ends at "
+                    f"{end[tp]}: records that were there are lost. Bring them back, or start with new topics and an "
+                    "empty database"
+                )
+            if start < first[tp]:
+                if start > 0:
+                    lost = f"records {start} to {first[tp] - 1} were removed before role {role.name} read them"
+                    log.error("%s[%d]: %s", tp.topic, partition, lost)
+                starts[partition] = first[tp]
+                role.start_at(partition, first[tp])
+        await self.seek_wait({tp: starts[partition] for partition, tp in assigned.items()})
         log.info("role %s reads %s from %s", role.name, role.input.name, starts or "no partition")
         return {tp: starts[partition] for partition, tp in assigned.items()}
 
     async def commit_next(self, offsets: Mapping[int, int]) -> None:
-        """Commit the next offset of each partition: what lag monitors read, and nothing else does."""
-        if offsets:
-            await self._commit({TP(self.role.input.name, partition): offset for partition, offset in offsets.items()})
+        """Commit the next offset of each partition that is still ours: for lag monitors, nothing else reads it."""
+        ours = self.assignment()
+        wanted = {TP(self.role.input.name, partition): offset for partition, offset in offsets.items()}
+        if ours and (known := {tp: offset for tp, offset in wanted.items() if tp in ours}):
+            await self._commit(known)
 
 
 def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
@@ -90,7 +96,7 @@ def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
         f"tapeline.{role.name}",
         broker=[f"kafka://{server.strip()}" for server in servers],
         broker_credentials=_credentials(settings.kafka),
-        consumer_group_instance_id=instance or "",
+        consumer_group_instance_id=instance,  # None = dynamic membership; an empty name would be a name
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=FETCH_BYTES,
         broker_session_timeout=settings.worker.session_timeout_seconds,
@@ -125,6 +131,12 @@ def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
     @app.on_partitions_revoked.connect
     async def before_partitions_go(*_: Any, signal: Any, **__: Any) -> None:
         await _in_time(role, checkpoint())
+
+    @app.on_partitions_assigned.connect
+    async def when_nothing_is_ours(*assigned: Any, signal: Any, **_: Any) -> None:
+        # Faust does not position a consumer that got nothing, so the role would keep what it had.
+        if not assigned[-1]:
+            await role.restore(frozenset())
 
     @app.on_before_shutdown.connect
     async def before_shutdown(*_: Any, signal: Any, **__: Any) -> None:

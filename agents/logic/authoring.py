@@ -5,7 +5,7 @@ function. `tick` has the fields of TICK, `state` is the instrument's own record,
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, NamedTuple
@@ -118,6 +118,6 @@ def logic(
     return declare
 
 
-def params_hash(params: Mapping[str, Number]) -> str:
-    """Return the hash of bound parameters that signal ids and snapshots carry."""
-    return computed_id(*(part for name in sorted(params) for part in (name, repr(params[name]))))[:16]
+def params_hash(params: Mapping[str, Number], instruments: Sequence[str]) -> str:
+    """Return the hash of all that a logic was given, which signal ids and snapshots carry."""
+    return computed_id(*(part for name in sorted(params) for part in (name, repr(params[name]))), *instruments)[:16]

@@ -12,7 +12,7 @@ from math import isfinite
 
 import numpy as np
 
-from tapeline.agents.logic.authoring import BUY, Logic, Number, params_hash
+from tapeline.agents.logic.authoring import BUY, Logic, LogicError, Number, params_hash
 from tapeline.agents.logic.kernel import FOUND, NOT_SELECTED, SlotTable, compile_kernel, warm_up
 from tapeline.schemas import TICK, Flag, FrameFlag, Kind, Lane, Signal, SignalOrigin, Snapshot, TickFrame, computed_id
 from tapeline.streams.frame_reader import FrameReader
@@ -39,17 +39,22 @@ class LogicSpec:
         """Version as signals carry it."""
         return f"{self.logic.name}-{self.logic.version}"
 
+    @property
+    def params_hash(self) -> str:
+        """Hash of parameters and instruments."""
+        return params_hash(self.params, self.instruments)
+
     def unit(self, partition: int) -> str:
-        """Name of this logic's snapshot: another version or other parameters are another unit."""
-        return f"{self.name}/{self.version}/{params_hash(self.params)}/{partition}"
+        """Name of this logic's snapshot: another version, other parameters or instruments are another unit."""
+        return f"{self.name}/{self.version}/{self.params_hash}/{partition}"
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedSignal:
-    """A signal that cannot be sent: its strength is no finite number."""
+    """A signal that cannot be sent: its strength or price is no finite number."""
 
-    origin_offset: int
-    index: int
+    instrument: str
+    origin: SignalOrigin
     detail: str
 
 
@@ -61,7 +66,7 @@ class Instance:
         self.partition = partition
         self._resolve = resolve
         self._params = spec.logic.params_record(spec.params)
-        self._params_hash = params_hash(spec.params)
+        self._params_hash = spec.params_hash
         self._kernel = compile_kernel(spec.logic.handler)
         self._kinds = np.int64(sum(1 << kind for kind in spec.logic.kinds))
         self._table = SlotTable()
@@ -110,13 +115,25 @@ class Instance:
             "seq": self.seq,
             "marks": [[lane.pack(), *mark] for lane, mark in self.reader.marks.items()],
             "instruments": list(zip(self._ids, self._names, strict=True)),
-            "state": [[name, str(used.dtype[name])] for name in used.dtype.names or ()],
+            "state": self._fields(),
             "open": [[lane.pack(), list(counts.items())] for lane, counts in self._open_lane.items()],
         }
         return Snapshot(self.next_offset, self.time_ns, meta, used.tobytes())
 
+    def skip(self, offset: int) -> None:
+        """Pass a record that is no frame."""
+        self.next_offset = max(self.next_offset, offset + 1)
+
+    def _fields(self) -> list[list[object]]:
+        return [[name, str(self._states.dtype[name])] for name in self._states.dtype.names or ()]
+
     def _restore(self, snapshot: Snapshot) -> None:
         meta: dict[str, list[list[object]]] = snapshot.meta  # type: ignore[assignment]
+        if meta["state"] != self._fields():
+            raise LogicError(
+                f"{self.spec.name}: the saved state has the fields {meta['state']}, {self.spec.version} declares "
+                f"{self._fields()}; give a changed logic another version"
+            )
         self.next_offset, self.time_ns = snapshot.next_offset, snapshot.time_ns
         self.seq = int(snapshot.meta["seq"])  # type: ignore[call-overload]
         marks = {Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]}  # type: ignore[arg-type]
@@ -147,11 +164,13 @@ class Instance:
                 self._found,
             )
             for tick, slot, index, side, strength in self._found[:count].tolist():
-                if isfinite(strength):
-                    signals.append(self._signal(frame, ticks[tick], self._names[slot], index, side, strength))
+                origin = SignalOrigin(partition=frame.lane.raw_partition, offset=frame.origin_offset, index=index)
+                name, price = self._names[slot], tick_price(ticks[tick])
+                if isfinite(strength) and price.is_finite():
+                    signals.append(self._signal(origin, ticks[tick], name, price, side, strength))
                 else:
-                    detail = f"{self.spec.name} said strength {strength} on {self._names[slot]}"
-                    refused.append(RefusedSignal(frame.origin_offset, index, detail))
+                    detail = f"{self.spec.name} said strength {strength} at price {price} on {name}"
+                    refused.append(RefusedSignal(name, origin, detail))
             if done < len(ticks):
                 self._meet(int(ticks[done]["instrument_id"]))
         return signals, refused
@@ -173,14 +192,17 @@ class Instance:
             self._nth = np.concatenate([self._nth, np.zeros_like(self._nth)])
         self._table.add(instrument_id, slot)
 
-    def _signal(self, frame: TickFrame, tick: np.void, name: str, index: int, side: int, strength: float) -> Signal:
+    def _signal(
+        self, origin: SignalOrigin, tick: np.void, name: str, price: Decimal, side: int, strength: float
+    ) -> Signal:
         spec = self.spec
-        raw_partition, raw_offset = frame.lane.raw_partition, frame.origin_offset
         seq = self.seq
         self.seq += 1
         ts_recv_ns = int(tick["ts_recv_ns"])
         return Signal(
-            id=computed_id(spec.name, spec.version, self._params_hash, raw_partition, raw_offset, name, index, 0),
+            id=computed_id(
+                spec.name, spec.version, self._params_hash, origin.partition, origin.offset, name, origin.index, 0
+            ),
             seq=seq,
             tenant=spec.tenant,
             logic=spec.name,
@@ -189,11 +211,11 @@ class Instance:
             instrument=name,
             side="buy" if side == BUY else "sell",
             strength=strength,
-            price=tick_price(tick),
+            price=price,
             ts_event_ns=int(tick["ts_event_ns"]),
             ts_recv_ns=ts_recv_ns,
             valid_until_ns=ts_recv_ns + spec.valid_ns,
-            origin=SignalOrigin(partition=raw_partition, offset=raw_offset, index=index),
+            origin=origin,
             tags=dict(spec.tags),
         )
 
@@ -206,5 +228,5 @@ def tick_price(tick: np.void) -> Decimal:
         if tick["flags"] & Flag.ONE_SIDED:
             price = price or other
         else:
-            price = (price + other) / 2
+            price = price / 2 + other / 2
     return Decimal(repr(price))

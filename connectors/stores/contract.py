@@ -15,8 +15,8 @@ not know yet that it lost its partition.
 **Waiting.** A store that is away is waited for, with growing pauses and a line in the log for each try, for as long
 as it takes: `next_offsets` and `write` return late, not with an error. Cancel the call to stop waiting.
 
-**Errors.** `StoreError` for what no waiting heals: tables of a newer version, missing rights. Never an error of the
-driver.
+**Errors.** `StoreError` for what no waiting heals: tables of a newer version, missing rights, offsets of another topic
+of the same name. Never an error of the driver.
 
 **Not promised.** That signals are seen by readers in the order of their `seq`, or that two partitions move together.
 """

@@ -61,7 +61,7 @@ ON CONFLICT (id, ts_event) DO NOTHING
 """
 
 MOVE_OFFSET = """
-INSERT INTO input_offsets AS old (role, topic, partition, next_offset) VALUES (%s, %s, %s, %s)
+INSERT INTO input_offsets AS old (role, topic, topic_id, partition, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (role, topic, partition) DO UPDATE SET next_offset = excluded.next_offset, changed_at = now()
 WHERE old.next_offset < excluded.next_offset
 """
@@ -74,11 +74,15 @@ _AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTra
 
 
 class PostgresStore:
-    """Keep signals and the offsets of `role` in the database that `dsn` names (see contract.SignalStore)."""
+    """Keep signals and the offsets of `role` in the database that `dsn` names (see contract.SignalStore).
 
-    def __init__(self, dsn: str, role: str) -> None:
+    topic_id: Kafka's id of the topic that the offsets count in.
+    """
+
+    def __init__(self, dsn: str, role: str, *, topic_id: str) -> None:
         self._dsn = make_conninfo("", **(CONNECTION | conninfo_to_dict(dsn) | {"client_encoding": "utf8"}))
         self._role = role
+        self._topic_id = topic_id
         self._connection: AsyncConnection | None = None
         self._lock = asyncio.Lock()
 
@@ -102,8 +106,14 @@ class PostgresStore:
         """Return the first offset not yet kept, for each partition of the topic that was ever written."""
 
         async def read(connection: AsyncConnection) -> dict[int, int]:
-            query = "SELECT partition, next_offset FROM input_offsets WHERE role = %s AND topic = %s"
-            return dict(await (await connection.execute(query, [self._role, topic])).fetchall())
+            query = "SELECT partition, next_offset, topic_id FROM input_offsets WHERE role = %s AND topic = %s"
+            rows = await (await connection.execute(query, [self._role, topic])).fetchall()
+            if any(topic_id != self._topic_id for _, _, topic_id in rows):
+                raise StoreError(
+                    f"the database holds signals of another topic {topic} than the one that is there now: it was made "
+                    "anew, and its ids and offsets begin again. Use an empty database, or the Kafka that belongs to it"
+                )
+            return {partition: next_offset for partition, next_offset, _ in rows}
 
         return await self._steadily(read)
 
@@ -111,11 +121,20 @@ class PostgresStore:
         """Keep signals and offset in one transaction; return refused ones instead of moving the offset."""
 
         async def keep(connection: AsyncConnection) -> list[Refused]:
-            async with connection.transaction():
-                refused = await _insert(connection, signals) if signals else []
-                if not refused:
-                    await connection.execute(MOVE_OFFSET, [self._role, topic, partition, next_offset])
-            return refused
+            # At first without savepoints: they would double the round trips of every write for the rare refusal.
+            offset = [self._role, topic, self._topic_id, partition, next_offset]
+            try:
+                async with connection.transaction():
+                    if signals:
+                        await connection.execute(INSERT, _columns(signals))
+                    await connection.execute(MOVE_OFFSET, offset)
+                return []
+            except _REFUSALS:
+                async with connection.transaction():
+                    refused = await _insert(connection, signals)
+                    if not refused:
+                        await connection.execute(MOVE_OFFSET, offset)
+                return refused
 
         return await self._steadily(keep)
 

@@ -131,7 +131,9 @@ def _kind_without_name(event: dict[str, Any]) -> str | None:
 
 def _unknown(event: dict[str, Any]) -> str:
     kind = event.get("e")
-    named = f"event type {kind!r}" if kind is not None else f"no event type, fields {', '.join(list(event)[:8])}"
+    # Only texts are shown: the repr of what is nested deeply enough ends the process.
+    shown = repr(kind[:40]) if isinstance(kind, str) else f"that is a {type(kind).__name__}"
+    named = f"event type {shown}" if kind is not None else f"no event type, fields {', '.join(list(event)[:8])}"
     return f"not a kind of message that is read here: {named}"[:200]
 
 
@@ -226,7 +228,7 @@ def _add_snapshots(assembly: Assembly, seen: Seen, indices: list[int], rows: lis
     for index, row in zip(indices, rows, strict=True):
         before = _first_symbols(assembly.state, {one: first for one, first in seen.items() if first < index})
         if row[-1] is not None:  # a partial depth stream: its name begins with the symbol
-            named.append((index, (str(row[-1]).partition("@")[0].upper(), *row)))
+            named.append((index, (row[-1].partition("@")[0].upper() if isinstance(row[-1], str) else "", *row)))
         elif len(before) == 1:
             named.append((index, (before[0], *row)))
         else:

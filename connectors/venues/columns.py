@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 INTEGER_MAX = 2**63 - 2
 """One below the largest int64, so that "the one after it" always exists."""
 MS_MAX = INTEGER_MAX // 1_000_000
+NUMBER_MAX = 1e15
+"""No market has such a price or size, and sums and products below it stay finite and whole."""
 DIGITS_MAX = 15
 """Significant decimal digits that every float64 keeps."""
 SYMBOL_CHARACTERS_MAX = 64
@@ -81,8 +83,8 @@ def booleans(values: Sequence[Any], field: str) -> Mask:
 def decimals(values: Sequence[Any], field: str, *, positive: bool = False) -> Floats:
     """Return decimal strings (digits and at most one point) as the nearest float64, as `float` does.
 
-    Signs, exponents, NaN, infinities, spaces, underscores and other scripts' digits are at fault, all of which
-    `float` would take; with `positive`, zero is too.
+    Signs, exponents, NaN, infinities, spaces, underscores and other scripts' digits, all of which `float` would
+    take, are at fault; so are numbers from NUMBER_MAX on and, with `positive`, zero.
     """
     if any(kind is not str for kind in set(map(type, values))):
         raise MalformedError(f"{field} is not a decimal string")
@@ -92,8 +94,8 @@ def decimals(values: Sequence[Any], field: str, *, positive: bool = False) -> Fl
         numbers = np.fromiter(map(float, values), np.float64, len(values))
     except ValueError as error:
         raise MalformedError(f"{field} is not a decimal number of digits and one point") from error
-    if not np.isfinite(numbers).all():
-        raise MalformedError(f"{field} is too large a number")
+    if not (numbers < NUMBER_MAX).all():
+        raise MalformedError(f"{field} is not below {NUMBER_MAX:.0e}")
     if positive and not (numbers > 0).all():
         raise MalformedError(f"{field} is not above zero")
     return numbers

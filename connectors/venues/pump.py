@@ -171,7 +171,9 @@ class _Pump:
     async def _send_rejected(self, item: Unreadable) -> None:
         self._summary.rejected += 1
         origin = RejectOrigin(topic=self._recording.origin, partition=0, offset=0, index=item.index)
-        event = Rejected.of(ROLE, item.reason, item.detail, origin, item.data, source=self._recording.source)
+        # Files of the same name are many; the source tells them apart.
+        role = f"{ROLE} {self._recording.source}"
+        event = Rejected.of(role, item.reason, item.detail, origin, item.data, source=self._recording.source)
         key = f"{origin.topic}/{origin.partition}"
         partition = partition_of(key, self._rejected_partitions)
         await self._producer.send(REJECTED.name, event.encode(), key=key, partition=partition)

@@ -228,9 +228,40 @@ def test_a_strength_that_is_no_number_is_refused_and_the_rest_goes_on() -> None:
     signals, [refused] = host.on_record(0, TickFrame(Lane(0, 8), 8, 0, 0, ticks))
     assert [s.strength for s in signals] == [0.25, 0.5]
     assert [s.seq for s in signals] == [0, 1]
-    assert (refused.origin_offset, refused.index) == (8, 1)
+    assert (refused.origin.offset, refused.origin.index, refused.instrument) == (8, 1, "sim:S1")
     assert "inf" in refused.detail
     assert "sim:S1" in refused.detail
+
+
+def test_a_price_that_is_no_number_is_refused() -> None:
+    ticks = empty_ticks(3)
+    ticks["kind"], ticks["instrument_id"], ticks["price"] = Kind.TRADE, 1, [1, 2, np.inf]
+    _, [refused] = instance(every_step).on_record(0, TickFrame(Lane(0, 0), 0, 0, 0, ticks))
+    assert "price Infinity" in refused.detail
+
+
+def test_other_instruments_are_another_unit_with_other_ids() -> None:
+    frames = frames_of(market(300), [300])
+    wide, narrow = instance(every_step), instance(every_step, instruments=("sim:S1",))
+    assert wide.spec.unit(0) != narrow.spec.unit(0)
+    assert not {s.id for s in run(wide, frames)} & {s.id for s in run(narrow, frames)}
+
+
+def test_a_snapshot_of_other_fields_asks_for_another_version() -> None:
+    @logic(params={}, state={"other": float}, kinds="trade")
+    def every_step_changed(tick: Any, state: Any, params: Any) -> Signal:
+        return HOLD
+
+    with pytest.raises(LogicError, match="another version"):
+        instance(every_step_changed, instance(every_step).snapshot())
+
+
+def test_a_record_that_is_no_frame_is_passed_for_good() -> None:
+    host = instance(every_step)
+    host.skip(4)
+    assert host.next_offset == host.snapshot().next_offset == 5
+    host.skip(1)
+    assert host.next_offset == 5
 
 
 @pytest.mark.parametrize(

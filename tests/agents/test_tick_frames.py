@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapeline.agents import tick_frames
-from tapeline.agents.tick_frames import TooManyTicksError, cut, time_frames
-from tapeline.schemas import FrameFlag, Instrument, Kind, Lane, empty_ticks
+from tapeline.agents.tick_frames import TICKS_PER_PART, cut, time_frames
+from tapeline.schemas import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Instrument, Kind, Lane, empty_ticks
+from tapeline.schemas.frames import PARTS_MAX
 
 INSTRUMENTS = [Instrument(id=1000 + i, name=f"sim:S{i}", partition=i % 3) for i in range(6)]
 
@@ -32,10 +33,9 @@ def test_every_tick_is_in_one_frame_of_its_partition_in_order(local: list[int], 
     assert ticks["instrument_id"].tolist() == local, "the parser's array is left as it was"
 
 
-def test_more_than_all_parts_hold_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tick_frames, "TICKS_PER_PART", 1)
-    with pytest.raises(TooManyTicksError, match="257 ticks"):
-        cut(0, 0, 0, empty_ticks(257), INSTRUMENTS)
+def test_the_parts_suffice_for_any_raw_record() -> None:
+    assert PARTS_MAX * TICKS_PER_PART > RECORD_BYTES_MAX
+    assert TICKS_PER_PART <= TICKS_MAX
 
 
 def test_a_time_record_moves_every_partition() -> None:

@@ -26,7 +26,7 @@ TOPIC = "signals"
 @asynccontextmanager
 async def opened(dsn: str, role: str = "persist") -> AsyncIterator[PostgresStore]:
     """A store that is open."""
-    store = PostgresStore(dsn, role)
+    store = PostgresStore(dsn, role, topic_id="log")
     await store.open()
     try:
         yield store
@@ -61,7 +61,7 @@ def any_signal_comes_back_as_it_was(dsn: str) -> None:
             assert again == one
             assert Signal.decode(again.encode()).encode() == again.encode()
 
-    store = PostgresStore(dsn, "persist")
+    store = PostgresStore(dsn, "persist", topic_id="log")
     with asyncio.Runner() as runner, connect(dsn) as connection:
         runner.run(store.open())
         check()

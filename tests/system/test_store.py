@@ -31,7 +31,7 @@ def test_on_postgres(check: Check, database: str) -> None:
 
 def test_processes_that_start_together_make_the_tables_once(database: str) -> None:
     async def run() -> None:
-        stores = [PostgresStore(database, "persist") for _ in range(8)]
+        stores = [PostgresStore(database, "persist", topic_id="log") for _ in range(8)]
         await asyncio.gather(*(store.open() for store in stores))
         signals = make_signals(80)
         await asyncio.gather(
@@ -74,7 +74,7 @@ def test_a_table_of_the_same_name_that_is_not_ours_is_left_alone(database: str) 
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE signals (mine int)")
     with pytest.raises(StoreError, match=r'relation "signals" already exists, and it is not ours.*another schema'):
-        asyncio.run(PostgresStore(database, "persist").open())
+        asyncio.run(PostgresStore(database, "persist", topic_id="log").open())
 
 
 def test_missing_rights_are_an_error_and_not_waited_for(database: str) -> None:
@@ -83,7 +83,9 @@ def test_missing_rights_are_an_error_and_not_waited_for(database: str) -> None:
         connection.execute(f'CREATE ROLE "{name}" LOGIN')
     try:
         with pytest.raises(StoreError, match="permission denied"):
-            asyncio.run(PostgresStore(psycopg.conninfo.make_conninfo(database, user=name), "persist").open())
+            asyncio.run(
+                PostgresStore(psycopg.conninfo.make_conninfo(database, user=name), "persist", topic_id="log").open()
+            )
     finally:
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(f'DROP ROLE "{name}"')
@@ -174,14 +176,14 @@ def test_a_server_that_is_not_there_yet_is_waited_for_until_cancelled(
     async def run() -> None:
         async with own_server(home) as server:
             dsn = server.dsn
-        waiting = asyncio.create_task(PostgresStore(dsn, "persist").open())
+        waiting = asyncio.create_task(PostgresStore(dsn, "persist", topic_id="log").open())
         await until(caplog, "(try 2)")
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             async with asyncio.timeout(1):
                 await waiting
         assert waiting.cancelled()
-        store = PostgresStore(dsn, "persist")
+        store = PostgresStore(dsn, "persist", topic_id="log")
         opening = asyncio.create_task(store.open())
         await until(caplog, "(try 4)")
         async with own_server(home):

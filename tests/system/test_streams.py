@@ -13,7 +13,7 @@ from tapeline.streams import producer as producer_module
 from tapeline.streams.producer import DeliveryError, Producer
 from tapeline.streams.registry import Registry, first_free_id
 from tapeline.streams.servers import Servers
-from tapeline.streams.state import PartitionTail, StateStore
+from tapeline.streams.state import PartitionTail, StateError, StateStore
 
 pytestmark = pytest.mark.slow
 
@@ -116,14 +116,14 @@ def test_a_tail_reads_on_from_where_it_was(kafka: Kafka, topic: str) -> None:
     async def run() -> None:
         tail = PartitionTail(kafka, topic, 0)
         async with Producer(kafka) as producer:
-            assert tail.read() == []
+            assert list(tail.read()) == []
             await producer.send(topic, b"one", key="k", partition=0)
             await producer.flush()
-            assert tail.read() == [(0, "k", b"one")]
+            assert list(tail.read()) == [(0, "k", b"one")]
             await producer.send(topic, b"two", key="k", partition=0)
             await producer.flush()
-            assert tail.read() == [(1, "k", b"two")]
-            assert tail.read() == []
+            assert list(tail.read()) == [(1, "k", b"two")]
+            assert list(tail.read()) == []
         tail.close()
 
     asyncio.run(run())
@@ -152,7 +152,7 @@ def topics(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_newest_whole_snapshot_of_each_unit_is_loaded(kafka: Kafka, topics: None) -> None:
     async def run() -> None:
         async with Producer(kafka) as producer:
-            mine, others = StateStore("mine", kafka, producer), StateStore("others", kafka, producer)
+            mine, others = StateStore("mine", kafka, producer, "log"), StateStore("others", kafka, producer, "log")
             assert await mine.load([0, 1]) == {0: {}, 1: {}}
             for number in range(3):
                 await mine.save(0, "a", Snapshot(number, 0, payload=b"a%d" % number))
@@ -165,7 +165,7 @@ def test_the_newest_whole_snapshot_of_each_unit_is_loaded(kafka: Kafka, topics: 
             damaged[40] ^= 1
             await producer.send(STATE.name, bytes(damaged), key="mine/a", partition=0)
             await producer.flush()
-            fresh = StateStore("mine", kafka, producer)
+            fresh = StateStore("mine", kafka, producer, "log")
             assert (await fresh.load([0]))[0]["a"].next_offset == 2, "a damaged one is passed over"
             mine.close()
             others.close()
@@ -174,10 +174,28 @@ def test_the_newest_whole_snapshot_of_each_unit_is_loaded(kafka: Kafka, topics: 
     asyncio.run(run())
 
 
+def test_snapshots_of_another_topic_or_version_are_refused(kafka: Kafka, topics: None) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            await StateStore("mine", kafka, producer, "old log").save(0, "a", Snapshot(5, 0))
+            newer = bytearray(Snapshot(5, 0).encode())
+            newer[4] = 2
+            await producer.send(STATE.name, bytes(newer), key="mine/b", partition=1)
+            await producer.flush()
+            store = StateStore("mine", kafka, producer, "new log")
+            with pytest.raises(StateError, match="its input was made anew"):
+                await store.load([0])
+            with pytest.raises(StateError, match="upgrade"):
+                await store.load([1])
+            store.close()
+
+    asyncio.run(run())
+
+
 def test_a_missing_state_partition_says_what_to_do(kafka: Kafka, topics: None) -> None:
     async def run() -> None:
         async with Producer(kafka) as producer:
-            store = StateStore("mine", kafka, producer)
+            store = StateStore("mine", kafka, producer, "log")
             with pytest.raises(TapelineError, match="no partition 7"):
                 await store.load([7])
             store.close()

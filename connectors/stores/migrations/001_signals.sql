@@ -47,10 +47,12 @@ CREATE INDEX signals_instrument_ts_event ON signals (instrument, ts_event DESC);
 CREATE INDEX signals_logic_seq ON signals (logic, version, params_hash, seq, instrument);
 CREATE INDEX signals_ts_recv_ns ON signals (ts_recv_ns DESC);
 
--- How far a role has read: written in the transaction that keeps what it read.
+-- How far a role has read: written in the transaction that keeps what it read. topic_id is Kafka's own: a topic that
+-- was made anew under the same name is another log.
 CREATE TABLE input_offsets (
     role        text COLLATE "C" NOT NULL,
     topic       text COLLATE "C" NOT NULL,
+    topic_id    text COLLATE "C" NOT NULL,
     partition   integer          NOT NULL,
     next_offset bigint           NOT NULL,
     changed_at  timestamptz      NOT NULL DEFAULT now(),

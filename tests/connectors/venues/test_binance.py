@@ -250,9 +250,15 @@ def test_a_missing_field_is_a_reject_that_names_it(venue: str) -> None:
         (b'{"e":"tr\xff"}', RejectReason.MALFORMED),
         (b"[" * 100_000 + b"]" * 100_000, RejectReason.MALFORMED),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, RejectReason.MALFORMED),
+        (b'{"e":' + b"[" * 1020 + b"]" * 1020 + b"}", RejectReason.UNKNOWN),
+        (
+            b'{"stream":' + b"[" * 1000 + b"]" * 1000 + b',"data":{"lastUpdateId":1,"bids":[],"asks":[]}}',
+            RejectReason.MALFORMED,
+        ),
+        (b'{"e":"trade","s":"BTCUSDT","t":1,"p":"1' + b"0" * 15 + b'","q":"1","T":1,"m":true}', RejectReason.MALFORMED),
         (b'{"e":"trade"' + b" " * MESSAGE_BYTES_MAX + b"}", RejectReason.OVERSIZED),
     ],
-    ids=range(16),
+    ids=range(19),
 )
 def test_what_is_no_market_data_is_rejected_and_the_rest_goes_on(data: bytes, reason: RejectReason) -> None:
     parsed = parse(TRADE, data, TRADE | {"t": 8})

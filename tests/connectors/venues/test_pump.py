@@ -89,7 +89,11 @@ def test_what_no_frame_holds_is_rejected_and_the_rest_goes_on() -> None:
     assert [frame.first_message for frame in sender.frames if len(frame)] == [0, 3]
     assert summary.rejected == 2
     malformed, oversized = sender.rejected
-    assert (malformed.role, malformed.reason, malformed.payload) == ("ingest", RejectReason.MALFORMED, b"gibberish")
+    assert (malformed.role, malformed.reason, malformed.payload) == (
+        "ingest sim/x",
+        RejectReason.MALFORMED,
+        b"gibberish",
+    )
     assert (malformed.origin.topic, malformed.origin.index) == ("x.txt", 1)
     assert (oversized.reason, oversized.origin.index) == (RejectReason.OVERSIZED, 2)
     assert oversized.payload_bytes == FRAMEABLE_BYTES_MAX + 1

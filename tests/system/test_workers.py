@@ -1,0 +1,105 @@
+"""Workers that come and go: without names they share the partitions, and one that has none left lives on."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+
+from tests.system.conftest import temporary_home
+from tests.system.platform import TAPELINE, Platform, wait_until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stage() -> Iterator[Platform]:
+    """Servers and topics, no roles."""
+    with temporary_home() as home:
+        platform = Platform(home, {"TAPELINE_WORKER__SESSION_TIMEOUT_SECONDS": "6"})
+        up = platform.start("up", "--servers-only")
+        try:
+            wait_until(lambda: up.poll() is None and home.addresses(), "the servers")
+            wait_until(lambda: "missing" not in platform.cli("topics", "list"), "the topics")
+            yield platform
+        finally:
+            for process in reversed(platform.started):
+                process.terminate()
+                process.wait(60)
+
+
+@contextmanager
+def worker(platform: Platform, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An unnamed `tapeline worker normalize`."""
+    with log.open("wb") as out:
+        process = subprocess.Popen([*TAPELINE, "worker", "normalize"], env=platform.env, stdout=out, stderr=out)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def shares(platform: Platform) -> list[int]:
+    """How many partitions each member of the group has."""
+    [future] = platform.admin.describe_consumer_groups(["tapeline.normalize"], request_timeout=30).values()
+    try:
+        return sorted(len(member.assignment.topic_partitions) for member in future.result().members)
+    except KafkaException:  # a broker that has just started has no coordinator yet
+        return []
+
+
+def test_unnamed_workers_share_the_partitions_and_one_goes_on_alone(stage: Platform, tmp_path: Path) -> None:
+    with worker(stage, tmp_path / "a.log") as first:
+        wait_until(lambda: shares(stage) == [4], "the first worker to have all")
+        with worker(stage, tmp_path / "b.log") as second:
+            wait_until(lambda: shares(stage) == [2, 2], "two workers to share")
+            assert first.poll() is second.poll() is None
+        assert second.returncode == 0, (tmp_path / "b.log").read_text()
+        wait_until(lambda: shares(stage) == [4], "the first worker to have all again")
+        assert first.poll() is None
+    assert first.returncode == 0, (tmp_path / "a.log").read_text()
+    assert (tmp_path / "a.log").read_text().count("Joined group") <= 4, "no worker evicts another"
+
+
+def test_a_worker_without_partitions_lives_on(stage: Platform, tmp_path: Path) -> None:
+    logs = [tmp_path / f"{number}.log" for number in range(5)]
+    with worker(stage, logs[0]), worker(stage, logs[1]), worker(stage, logs[2]), worker(stage, logs[3]):
+        wait_until(lambda: shares(stage) == [1, 1, 1, 1], "four workers to share")
+        with worker(stage, logs[4]) as fifth:
+            wait_until(lambda: shares(stage) == [0, 1, 1, 1, 1], "a fifth worker without partitions")
+            wait_until(lambda: all("Worker ready" in log.read_text() for log in logs), "all to be ready")
+            assert fifth.poll() is None
+    for log in logs:
+        assert "CRITICAL" not in log.read_text(), log.read_text()
+
+
+def test_a_topic_made_anew_is_not_taken_for_the_old_one(stage: Platform, tmp_path: Path) -> None:
+    recording = Path(__file__).resolve().parents[2] / "docs/examples/btcusdt.txt"
+    stage.cli("ingest", "binance", str(recording), "--quiet")
+    with worker(stage, tmp_path / "before.log"):
+        wait_until(lambda: stage.committed("normalize", "raw") == stage.ends("raw"), "the recording to be read")
+    stage.admin.delete_topics(["raw"])["raw"].result(30)
+    wait_until(lambda: "missing" in stage.cli("topics", "list"), "the topic to be gone")
+    stage.cli("topics", "create")
+    stage.cli("ingest", "binance", str(recording), "--quiet")
+    log = tmp_path / "after.log"
+    with worker(stage, log) as second:
+        assert second.wait(60) != 0
+    assert "its input was made anew" in log.read_text()
+
+
+def test_a_worker_without_topics_says_what_to_do(tmp_path: Path) -> None:
+    with temporary_home() as home:
+        done = subprocess.run(
+            [sys.executable, "-m", "tapeline.streams.cli", "worker", "normalize"],
+            env=Platform(home).env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "start one with `tapeline up`" in done.stderr
