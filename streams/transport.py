@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
@@ -28,6 +29,7 @@ FETCH_BYTES = 2 * 1024 * 1024  # larger fetches cost more: aiokafka copies them
 BUFFERED_RECORDS = 64
 EXIT_FAILED = 70
 HANDOVER_SECONDS_MAX = 15
+GIL_SECONDS = 0.0001
 RESTORE_SECONDS_MAX = 60
 """Below Faust's own limit, broker_request_timeout (90 s)."""
 
@@ -169,6 +171,8 @@ async def _in_time(role: Role, work: Awaitable[None]) -> None:
 
 def run(apps: Sequence[faust.App], loglevel: str = "INFO") -> None:
     """Run the apps in this process until Ctrl-C or SIGTERM; raises SystemExit with the worker's exit code."""
+    # Faust's consumer has a thread of its own: at the default 5 ms it and we wait for each other at every record.
+    sys.setswitchinterval(GIL_SECONDS)
     first, *others = apps
     faust.Worker(first, *others, loglevel=loglevel, redirect_stdouts=False).execute_from_commandline()
 

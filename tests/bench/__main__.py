@@ -34,7 +34,8 @@ PEER_MESSAGES = 40_000
 FRAME_MESSAGES = 1_000
 LATENCY_RATE = 2_000
 LATENCY_SECONDS = 10
-FEED_SECONDS = 0.002
+FEED_SECONDS = 0.005
+"""How often what is due is fed: the default of `[frames] wait_ms`."""
 DEADLINE_SECONDS = 300
 
 Record = tuple[int, bytes]
