@@ -22,7 +22,7 @@ from tapeline.schemas import (
     VersionError,
     partition_of,
 )
-from tapeline.schemas.topics import RAW, REJECTED, SIGNALS, TICKS
+from tapeline.schemas.topics import RAW, SIGNALS, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings
@@ -82,7 +82,6 @@ class LogicWorker(Role):
         self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._registry = Registry(self.kafka, await self.producer.partition_count(TICKS.name))
         self._signals_partitions = await self.producer.partition_count(SIGNALS.name)
-        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
         await self._registry.refresh()
         for spec in self._specs:
             Instance(spec, 0, self._name_of).warm_up()
@@ -118,7 +117,7 @@ class LogicWorker(Role):
             for instance in self._instances[partition]:
                 instance.skip(offset)
             origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
-            await self._reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
+            await self.reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
             return
         await self._know_instruments(frame)
         for instance in self._instances[partition]:
@@ -128,7 +127,7 @@ class LogicWorker(Role):
                 target = partition_of(logic, self._signals_partitions)
                 await self.producer.send(SIGNALS.name, signal.encode(), key=logic, partition=target)
             for signal_refused in refused:
-                await self._reject(self._refusal(instance, signal_refused))
+                await self.reject(self._refusal(instance, signal_refused))
 
     async def release(self) -> None:
         """Let go of the readers."""
@@ -155,12 +154,6 @@ class LogicWorker(Role):
         origin = RejectOrigin(topic=RAW.name, **refused.origin.model_dump())
         role = f"{self.name} {instance.spec.name} {refused.instrument}"
         return Rejected.of(role, RejectReason.MALFORMED, refused.detail, origin, b"", time_ns=instance.time_ns)
-
-    async def _reject(self, event: Rejected) -> None:
-        key = f"{event.origin.topic}/{event.origin.partition}"
-        await self.producer.send(
-            REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
-        )
 
 
 def app(settings: Settings, instance: str | None = None) -> faust.App:

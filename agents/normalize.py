@@ -20,9 +20,8 @@ from tapeline.schemas import (
     RejectReason,
     Snapshot,
     VersionError,
-    partition_of,
 )
-from tapeline.schemas.topics import RAW, REJECTED, TICKS
+from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings
@@ -49,7 +48,6 @@ class Normalize(Role):
         await super().open()
         self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._ticks_partitions = await self.producer.partition_count(TICKS.name)
-        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
         self._registry = Registry(self.kafka, self._ticks_partitions)
         await self._registry.refresh()
         self._connections: dict[int, Connections] = {}
@@ -79,7 +77,7 @@ class Normalize(Role):
             raise
         except FrameError as error:
             reject = Reject(0, RejectReason.CORRUPT, str(error))
-            await self._send_rejected(partition, offset, [reject], [record], "", 0)
+            await self._reject(partition, offset, [reject], [record], "", 0)
             return
         connections = self._connections[partition]
         remembered = {} if frame.first_message == 0 else dict(connections.get(frame.source, {}))
@@ -89,7 +87,7 @@ class Normalize(Role):
             # A parser that fails is our fault, but no reason to stop the market: the record waits in `rejected`.
             log.exception("raw[%d]@%d of %s failed", partition, offset, frame.source)
             reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
-            await self._send_rejected(partition, offset, [reject], [record], frame.source, frame.time_ns)
+            await self._reject(partition, offset, [reject], [record], frame.source, frame.time_ns)
             return
         connections[frame.source] = remembered
         for stream in list(remembered)[STREAMS_MAX:]:
@@ -106,7 +104,7 @@ class Normalize(Role):
         if rejects:
             messages = list(frame.messages())
             payloads = [messages[reject.index] for reject in rejects]
-            await self._send_rejected(partition, offset, rejects, payloads, frame.source, frame.time_ns)
+            await self._reject(partition, offset, rejects, payloads, frame.source, frame.time_ns)
         for tick_frame in frames:
             ticks_partition = tick_frame.lane.ticks_partition
             await self.producer.send(
@@ -118,17 +116,13 @@ class Normalize(Role):
         self._store.close()
         self._registry.close()
 
-    async def _send_rejected(
+    async def _reject(
         self, partition: int, offset: int, rejects: list[Reject], payloads: list[bytes], source: str, time_ns: int
     ) -> None:
-        key = f"{RAW.name}/{partition}"
-        for reject, payload in zip(rejects, payloads, strict=True):
-            origin = RejectOrigin(topic=RAW.name, partition=partition, offset=offset, index=reject.index)
-            event = Rejected.of(
-                self.name, reject.reason, reject.detail, origin, payload, source=source, time_ns=time_ns
-            )
-            await self.producer.send(
-                REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
+        for one, payload in zip(rejects, payloads, strict=True):
+            origin = RejectOrigin(topic=RAW.name, partition=partition, offset=offset, index=one.index)
+            await self.reject(
+                Rejected.of(self.name, one.reason, one.detail, origin, payload, source=source, time_ns=time_ns)
             )
 
 

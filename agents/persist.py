@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import faust
 
 from tapeline.connectors.stores import PostgresStore
-from tapeline.schemas import EventError, Rejected, RejectOrigin, RejectReason, Signal, partition_of
+from tapeline.schemas import EventError, Rejected, RejectOrigin, RejectReason, Signal
 from tapeline.schemas.topics import REJECTED, SIGNALS
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, database_dsn
@@ -66,7 +66,6 @@ class Persist(Role):
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         await super().open()
-        self._rejected_partitions = await self.producer.partition_count(REJECTED.name)
         self._store = PostgresStore(self._dsn, self.name, topic_id=self.topic_id)
         await self._store.open()
         self._writer = asyncio.create_task(self._write_all(), name="persist.writer")
@@ -150,11 +149,7 @@ class Persist(Role):
     async def _reject(self, reason: RejectReason, detail: str, partition: int, offset: int, record: bytes) -> None:
         log.warning("%s[%d]@%d goes to %s: %s", self.input.name, partition, offset, REJECTED.name, detail)
         origin = RejectOrigin(topic=self.input.name, partition=partition, offset=offset, index=0)
-        event = Rejected.of(self.name, reason, detail, origin, record)
-        key = f"{self.input.name}/{partition}"
-        await self.producer.send(
-            REJECTED.name, event.encode(), key=key, partition=partition_of(key, self._rejected_partitions)
-        )
+        await self.reject(Rejected.of(self.name, reason, detail, origin, record))
 
     def _writer_ended(self, writer: asyncio.Task[None]) -> None:
         if not writer.cancelled() and (error := writer.exception()) is not None:

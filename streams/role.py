@@ -16,7 +16,8 @@ from typing import ClassVar
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from tapeline.schemas import TapelineError, Topic, UnavailableError
+from tapeline.schemas import Rejected, TapelineError, Topic, UnavailableError, partition_of
+from tapeline.schemas.topics import REJECTED
 from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
 
@@ -57,6 +58,13 @@ class Role(ABC):
         """Connect what the role needs; runs once, when the first partitions come."""
         self._producer = Producer(self.kafka)
         self.topic_id = await asyncio.to_thread(_topic_id, self.kafka, self.input.name)
+        self._rejected_partitions = await self._producer.partition_count(REJECTED.name)
+
+    async def reject(self, event: Rejected) -> None:
+        """Send what cannot be processed to `rejected`; it is confirmed before the offset behind it passes."""
+        key = f"{event.origin.topic}/{event.origin.partition}"
+        partition = partition_of(key, self._rejected_partitions)
+        await self.producer.send(REJECTED.name, event.encode(), key=key, partition=partition)
 
     @abstractmethod
     async def release(self) -> None:

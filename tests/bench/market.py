@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import orjson
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
 FAST, SLOW = 20, 50
@@ -24,25 +25,27 @@ def trades(count: int, seed: int = 1) -> list[bytes]:
     ]
 
 
-def signal_count(messages: list[bytes]) -> int:
-    """How many signals an EMA cross of FAST and SLOW finds in the messages, counted the slow way."""
-    import orjson
+States = dict[str, tuple[float, float, int, int]]
+"""symbol -> fast average, slow average, trades seen, last side."""
 
-    states: dict[str, tuple[float, float, int, int]] = {}
-    found = 0
-    for message in messages:
-        trade = orjson.loads(message)["data"]
-        price = float(trade["p"])
-        fast, slow, n, side = states.get(trade["s"], (price, price, 0, 0))
-        n += 1
-        fast += (price - fast) * 2 / (FAST + 1)
-        slow += (price - slow) * 2 / (SLOW + 1)
-        new = 1 if fast > slow else -1
-        if new != side and n >= SLOW:
-            side = new
-            found += 1
-        states[trade["s"]] = fast, slow, n, side
-    return found
+
+def ema_cross(states: States, symbol: str, price: float) -> tuple[int, float] | None:
+    """Take a trade; return (side, strength) if the averages crossed. What a user writes by hand."""
+    fast, slow, n, side = states.get(symbol, (price, price, 0, 0))
+    n += 1
+    fast += (price - fast) * 2 / (FAST + 1)
+    slow += (price - slow) * 2 / (SLOW + 1)
+    now = 1 if fast > slow else -1
+    crossed = now != side and n >= SLOW
+    states[symbol] = fast, slow, n, now if crossed else side
+    return (now, abs(fast - slow) / price) if crossed else None
+
+
+def signal_count(messages: list[bytes]) -> int:
+    """How many signals an EMA cross of FAST and SLOW finds in the messages."""
+    states: States = {}
+    trades_ = (orjson.loads(message)["data"] for message in messages)
+    return sum(ema_cross(states, trade["s"], float(trade["p"])) is not None for trade in trades_)
 
 
 def now_ns() -> int:

@@ -8,7 +8,7 @@ import sys
 import faust
 import orjson
 
-from tests.bench.market import FAST, SLOW
+from tests.bench.market import States, ema_cross
 
 
 def main(broker: str, source: str, target: str) -> None:
@@ -26,29 +26,18 @@ def main(broker: str, source: str, target: str) -> None:
         store="memory://",
     )
     signals = app.topic(target)
-    states: dict[str, tuple[float, float, int, int]] = {}
+    states: States = {}
 
     @app.agent(app.topic(source))
-    async def ema_cross(stream: faust.StreamT[bytes]) -> None:
+    async def ema_cross_agent(stream: faust.StreamT[bytes]) -> None:
         async for value in stream:
             message = orjson.loads(value)
             trade = message["data"]
-            price = float(trade["p"])
-            fast, slow, n, side = states.get(trade["s"], (price, price, 0, 0))
-            n += 1
-            fast += (price - fast) * 2 / (FAST + 1)
-            slow += (price - slow) * 2 / (SLOW + 1)
-            new = 1 if fast > slow else -1
-            if new != side and n >= SLOW:
-                side = new
-                signal = {
-                    "symbol": trade["s"],
-                    "side": side,
-                    "strength": abs(fast - slow) / price,
-                    "ts_recv_ns": message.get("recv_ns", 0),
-                }
-                await signals.send(value=orjson.dumps(signal))
-            states[trade["s"]] = fast, slow, n, side
+            crossed = ema_cross(states, trade["s"], float(trade["p"]))
+            if crossed is not None:
+                side, strength = crossed
+                signal = {"symbol": trade["s"], "side": side, "strength": strength}
+                await signals.send(value=orjson.dumps(signal | {"ts_recv_ns": message.get("recv_ns", 0)}))
 
     faust.Worker(app, loglevel="WARNING").execute_from_commandline()
 
