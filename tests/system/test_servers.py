@@ -3,8 +3,8 @@
 import asyncio
 import json
 import os
-import shutil
 import re
+import shutil
 import socket
 import stat
 import subprocess
