@@ -14,8 +14,8 @@ dev: $(VENV)/.installed ## install Tapeline and its tools into .venv
 # Editors and mypy do not follow setuptools' import hooks, so the checkout is also linked as a plain
 # `tapeline` folder that a .pth file puts on the path.
 $(VENV)/.installed: pyproject.toml constraints.txt Makefile
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tapeline needs Python 3.11 or newer: make PYTHON=python3.11 dev")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tapeline needs Python 3.11 or newer: make PYTHON=python3.11 dev")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	mkdir -p $(VENV)/checkout/tapeline
 	for package in $(PACKAGES); do ln -sfn ../../../$$package $(VENV)/checkout/tapeline/$$package; done

@@ -27,7 +27,7 @@ from tapeline.streams.home import Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers.jars import KAFKA_VERSION, cached_jars, jars_dir
 from tapeline.streams.servers.postgres import installed
-from tapeline.streams.settings import Settings, database_dsn, load_settings
+from tapeline.streams.settings import Settings, check_logics, database_dsn, load_settings
 from tapeline.streams.supervisor import Phase
 
 _PYTHON_MIN = (3, 11)
@@ -210,8 +210,7 @@ def _check_database(settings: Settings) -> Finding:
     import psycopg
 
     query = (
-        "SELECT current_setting('server_version'), (SELECT coalesce(installed_version, default_version) "
-        "FROM pg_available_extensions WHERE name = 'timescaledb')"
+        "SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')"
     )
     try:
         with psycopg.connect(database_dsn(settings)) as connection:
@@ -227,6 +226,7 @@ def examine(config: Path | None) -> list[Finding]:
     findings = list(check_python())
     try:
         settings = load_settings(config)
+        check_logics(settings)
     except TapelineError as error:
         findings.append(missing("settings", str(error), "Correct the file or the environment."))
         findings += [*check_kafka_programs(), *check_postgres_programs(), *check_home(Home.at())]

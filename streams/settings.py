@@ -4,6 +4,7 @@ Every command calls `load_settings` first (through `options.pass_settings`); doc
 Secrets come from the environment or from files, never from the TOML file itself.
 """
 
+import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -343,6 +344,14 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] = os.environ)
     settings = Settings.model_construct(home=home.absolute(), source=path and path.absolute(), **sections)
     settings._sources = sources
     return settings
+
+
+def check_logics(settings: Settings) -> None:
+    """Raise SettingsError if [logics] asks for what the workers would refuse; they have the last word, so we ask them.
+
+    Named by a string: streams/ does not import agents/.
+    """
+    importlib.import_module("tapeline.agents.logic_config").specs(settings)
 
 
 def kafka_bootstrap(settings: Settings) -> str:

@@ -19,7 +19,7 @@ from rich.console import Console
 from tapeline.streams.home import Addresses, Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers import KAFKA_VERSION, Process, Progress, Servers
-from tapeline.streams.settings import Settings, load_settings
+from tapeline.streams.settings import Settings, check_logics, load_settings
 from tapeline.streams.supervisor import ChildState, Phase, Supervisor
 from tapeline.streams.topics import ensure_topics
 
@@ -50,6 +50,8 @@ async def run_platform(
     Raises HomeError (home in use), UnavailableError (something is not there) or ProcessError (a server failed).
     """
     home = Home.at(settings.home)
+    if roles:
+        check_logics(settings)
     async with Servers.start(
         home,
         kafka=settings.kafka.bootstrap_servers is None,

@@ -37,6 +37,8 @@ ROLES_SECONDS_MAX = 120.0
 """How long roles may take to start; compiling the logics is most of it."""
 SETTLE_SECONDS_MAX = 15.0
 """How long the first signal may take beyond the time that the demo was to run."""
+STILL_SECONDS = 2.0
+"""Nothing moved for so long: all of it came through."""
 DRAWS_A_SECOND = 4
 NOTE_SECONDS = 20.0
 """How long the screen shows that a process ended or runs again."""
@@ -199,8 +201,14 @@ class _Demo:
     async def _settle(self, watch: Watch) -> None:
         """Let what is under way come through; raises NoSignalsError if nothing does."""
         until = time.monotonic() + SETTLE_SECONDS_MAX
-        while not _all_stored(reading := watch.reading) and time.monotonic() < until:  # noqa: ASYNC110 - a thread's
+        moved, before = time.monotonic(), _totals(watch.reading)
+        while time.monotonic() < until:
             await asyncio.sleep(0.1)
+            reading = watch.reading
+            if (now := _totals(reading)) != before:
+                moved, before = time.monotonic(), now
+            elif reading.stored.total >= max(1, reading.signals.total) and time.monotonic() - moved > STILL_SECONDS:
+                break
         if not reading.stored.total:
             raise NoSignalsError(
                 f"no signal reached the database: {reading.messages.total:,} messages, {reading.ticks.total:,} ticks "
@@ -208,8 +216,8 @@ class _Demo:
                 f"{self._home.logs}, and `tapeline doctor`"
             )
         self._print(
-            f"{reading.messages.total:,} messages became {reading.ticks.total:,} ticks and "
-            f"{reading.stored.total:,} signals in the database."
+            f"{reading.messages.total:,} messages became {reading.ticks.total:,} ticks (of them {reading.gaps:,} gaps; "
+            f"{reading.rejected:,} bad messages put aside) and {reading.stored.total:,} signals in the database."
         )
 
     def _places(self, joined: Addresses | None) -> tuple[tuple[str, str], ...]:
@@ -252,8 +260,8 @@ def _short(dsn: str) -> str:
     return "on its socket" if host.startswith("/") else f"{host}/{parts.get('dbname', '')}"
 
 
-def _all_stored(reading: Reading) -> bool:
-    return reading.stored.total >= max(1, reading.signals.total)
+def _totals(reading: Reading) -> tuple[int, ...]:
+    return reading.messages.total, reading.ticks.total, reading.signals.total, reading.stored.total
 
 
 async def _roles_run(settings: Settings, home: Home) -> None:

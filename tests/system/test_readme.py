@@ -91,7 +91,7 @@ def test_make_demo_runs_until_ctrl_c() -> None:
 def test_the_configuration_example_is_valid(tmp_path: Path) -> None:
     [example] = blocks("toml")
     (tmp_path / "tapeline.toml").write_text(example)
-    code = "from tapeline.streams.settings import load_settings as l; from tapeline.agents.logic_worker import specs; "
+    code = "from tapeline.streams.settings import load_settings as l; from tapeline.agents.logic_config import specs; "
     done = subprocess.run(
         [sys.executable, "-c", code + "print([s.name for s in specs(l())])"],
         cwd=tmp_path,
