@@ -6,7 +6,7 @@ import click
 
 from tapeline.schemas import UnavailableError
 from tapeline.streams.options import pass_settings
-from tapeline.streams.settings import Settings
+from tapeline.streams.settings import Settings, check_logics
 from tapeline.streams.topic_admin import State, TopicAdmin
 
 MODULES = {
@@ -34,6 +34,7 @@ def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, log
     # Here, so that `tapeline worker --help` does not wait for numba and Faust.
     from tapeline.streams import transport
 
+    check_logics(settings)
     missing = [report.topic.name for report in TopicAdmin(settings).inspect() if report.state is State.MISSING]
     if missing:
         raise UnavailableError(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")

@@ -65,7 +65,7 @@ def test_pure_folders_wait_for_nothing() -> None:
 def test_front_door_shows_what_it_lists(folder: str) -> None:
     module = importlib.import_module(f"tapeline.{folder}")
     assert module.__doc__
-    listed = list(getattr(module, "__all__", []))
+    listed = list(module.__all__)
     assert len(set(listed)) == len(listed)
     for name in listed:
         assert hasattr(module, name)

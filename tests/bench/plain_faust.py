@@ -4,6 +4,7 @@ Run as `python -m tests.bench.plain_faust BROKER TRADES_TOPIC SIGNALS_TOPIC`. It
 """
 
 import sys
+import tempfile
 
 import faust
 import orjson
@@ -22,7 +23,7 @@ def main(broker: str, source: str, target: str) -> None:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        datadir="/tmp/tapeline-bench-faust",
+        datadir=tempfile.mkdtemp(prefix="tapeline-bench-"),  # Faust wants one, nothing is kept in it
         store="memory://",
     )
     signals = app.topic(target)

@@ -92,7 +92,40 @@ def test_a_topic_made_anew_is_not_taken_for_the_old_one(stage: Platform, tmp_pat
     assert "its input was made anew" in log.read_text()
 
 
-def test_a_worker_without_topics_says_what_to_do(tmp_path: Path) -> None:
+def test_a_worker_without_topics_says_what_to_do(stage: Platform) -> None:
+    stage.admin.delete_topics(["signals"])["signals"].result(30)
+    wait_until(lambda: "missing" in stage.cli("topics", "list"), "the topic to be gone")
+    command = [*TAPELINE, "worker", "logic"]
+    done = subprocess.run(command, env=stage.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "topics are missing: signals; `tapeline topics create` makes them" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('logic = "mine.py"', "a user's own file is refused"),
+        ('logic = "none_such"', "there is no logic 'none_such'; the shipped ones are: ema_cross"),
+        ('logic = "ema_cross"\nparams = { fast = 1 }', "fast must be from 2 to 200, not 1"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "worker", "doctor"])
+def test_a_logic_that_cannot_run_is_refused_before_anything_starts(
+    tmp_path: Path, line: str, message: str, command: str
+) -> None:
+    config = tmp_path / "tapeline.toml"
+    config.write_text(f'[kafka]\nbootstrap_servers = "localhost:1"\n[logics.x]\n{line}\n')
+    args = [*TAPELINE, command, *(["logic"] if command == "worker" else []), "--config", str(config)]
+    with temporary_home() as home:
+        done = subprocess.run(args, env=Platform(home).env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    said = " ".join((done.stdout + done.stderr).split())
+    assert message in said
+    assert "tapeline.toml:" in said
+    assert "logics.x" in said
+
+
+def test_a_worker_without_kafka_says_what_to_do(tmp_path: Path) -> None:
     with temporary_home() as home:
         done = subprocess.run(
             [sys.executable, "-m", "tapeline.streams.cli", "worker", "normalize"],
