@@ -29,9 +29,15 @@ def leftovers(home: Home) -> list[str]:
 def test_without_a_terminal_it_counts_the_signals_of_its_own_run(home: Home) -> None:
     platform = Platform(home, {})
     printed = platform.cli("demo", "--seconds", "6", "--plain", "--seed", "11")
-    done = re.search(r"([\d,]+) messages became ([\d,]+) ticks and ([\d,]+) signals in the database\.", printed)
+    done = re.search(
+        r"([\d,]+) messages became ([\d,]+) ticks \(of them ([\d,]+) gaps; ([\d,]+) bad messages put aside\) and "
+        r"([\d,]+) signals in the database\.",
+        printed,
+    )
     assert done is not None, printed
-    assert min(int(number.replace(",", "")) for number in done.groups()) > 0
+    messages, ticks, gaps, bad, signals = (int(number.replace(",", "")) for number in done.groups())
+    assert min(messages, signals) > 0
+    assert messages - bad + gaps == ticks, "every message is a tick or put aside"
     assert len(re.findall(r"^ +\d+ s  [\d,]+ messages/s ", printed, re.MULTILINE)) >= 3, printed
     assert f"Everything is kept in {home.path}" in printed
     assert leftovers(home) == []
