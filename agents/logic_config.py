@@ -2,7 +2,7 @@
 
 from tapeline.agents.logic.authoring import LogicError
 from tapeline.agents.logic.examples import SHIPPED
-from tapeline.agents.logic.host import LogicSpec
+from tapeline.agents.logic.spec import LogicSpec
 from tapeline.streams.settings import Settings
 
 

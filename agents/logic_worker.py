@@ -4,7 +4,6 @@ Every configured logic runs on every ticks partition; each such instance is a un
 so that a logic added to the configuration starts from the beginning while the others go on.
 """
 
-import logging
 from collections.abc import Iterable
 
 import faust
@@ -28,8 +27,6 @@ from tapeline.streams.settings import Settings
 from tapeline.streams.state import StateStore
 from tapeline.streams.transport import drive, role_app
 
-log = logging.getLogger(__name__)
-
 
 class LogicWorker(Role):
     """Run every configured logic over the frames of the ticks partitions this process has."""
@@ -50,15 +47,14 @@ class LogicWorker(Role):
         self._signals_partitions = await self.producer.partition_count(SIGNALS.name)
         await self._registry.refresh()
         for spec in self._specs:
-            Instance(spec, 0, self._name_of).warm_up()
+            Instance(spec, self._name_of).warm_up()
 
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:
         """Make the instances of these partitions from their newest snapshots."""
         snapshots = await self._store.load(partitions)
         self._instances = {
             partition: [
-                Instance(spec, partition, self._name_of, snapshots[partition].get(spec.unit(partition)))
-                for spec in self._specs
+                Instance(spec, self._name_of, snapshots[partition].get(spec.unit(partition))) for spec in self._specs
             ]
             for partition in partitions
         }

@@ -4,7 +4,7 @@ State of a unit (one raw partition): the sequence numbers of its connections, so
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import faust
 import orjson
@@ -90,21 +90,23 @@ class Normalize(Role):
             await self._reject(partition, offset, [reject], [record], frame.source, frame.time_ns)
             return
         connections[frame.source] = remembered
-        for stream in list(remembered)[STREAMS_MAX:]:
-            log.warning("%s has more than %d streams; breaks of %s are not seen", frame.source, STREAMS_MAX, stream)
-            del remembered[stream]
+        if len(remembered) > STREAMS_MAX:
+            *_, last = forgotten = list(remembered)[STREAMS_MAX:]
+            log.warning("%s: %d streams too many, breaks of %s are not seen", frame.source, len(forgotten), last)
+            for stream in forgotten:
+                del remembered[stream]
         if frame.flags & FrameFlag.END:
             del connections[frame.source]
         await self._registry.register(parsed.names, self.producer)
         instruments = [self._registry.by_name[name] for name in parsed.names]
-        rejects = list(parsed.rejects)
-        frames = cut(partition, offset, frame.time_ns, parsed.ticks, instruments)
-        if not len(frame):
+        if len(frame):
+            frames = cut(partition, offset, frame.time_ns, parsed.ticks, instruments)
+        else:
             frames = time_frames(partition, offset, frame.time_ns, self._ticks_partitions)
-        if rejects:
+        if parsed.rejects:
             messages = list(frame.messages())
-            payloads = [messages[reject.index] for reject in rejects]
-            await self._reject(partition, offset, rejects, payloads, frame.source, frame.time_ns)
+            payloads = [messages[reject.index] for reject in parsed.rejects]
+            await self._reject(partition, offset, parsed.rejects, payloads, frame.source, frame.time_ns)
         for tick_frame in frames:
             ticks_partition = tick_frame.lane.ticks_partition
             await self.producer.send(
@@ -117,7 +119,7 @@ class Normalize(Role):
         self._registry.close()
 
     async def _reject(
-        self, partition: int, offset: int, rejects: list[Reject], payloads: list[bytes], source: str, time_ns: int
+        self, partition: int, offset: int, rejects: Sequence[Reject], payloads: list[bytes], source: str, time_ns: int
     ) -> None:
         for one, payload in zip(rejects, payloads, strict=True):
             origin = RejectOrigin(topic=RAW.name, partition=partition, offset=offset, index=one.index)

@@ -34,7 +34,8 @@ def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, log
     # Here, so that `tapeline worker --help` does not wait for numba and Faust.
     from tapeline.streams import transport
 
-    check_logics(settings)
+    if "logic" in roles:
+        check_logics(settings)
     missing = [report.topic.name for report in TopicAdmin(settings).inspect() if report.state is State.MISSING]
     if missing:
         raise UnavailableError(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")

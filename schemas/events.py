@@ -139,6 +139,11 @@ class Rejected(Event):
         )
 
     @property
+    def key(self) -> str:
+        """The key of its record in topic `rejected`: what was rejected from one partition stays in order."""
+        return f"{self.origin.topic}/{self.origin.partition}"
+
+    @property
     def payload(self) -> bytes:
         """The payload's bytes (the first PAYLOAD_BYTES_MAX of them)."""
         return base64.b64decode(self.payload_base64)

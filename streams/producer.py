@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -24,8 +24,6 @@ QUEUE_BYTES_MAX = 64 * 1024 * 1024
 METADATA_SECONDS_MAX = 30
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
-
-Headers = Sequence[tuple[str, bytes]]
 
 
 class DeliveryError(TapelineError):
@@ -72,20 +70,13 @@ class Producer:
     ) -> None:
         await self.close()
 
-    async def send(self, topic: str, value: bytes, *, key: str, partition: int, headers: Headers | None = None) -> None:
+    async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
         """Queue a record; waits only while the queue is full; raises DeliveryError once anything failed."""
         while True:
             if self._failure:
                 raise self._failure
             try:
-                self._producer.produce(
-                    topic,
-                    value,
-                    key,
-                    partition,
-                    on_delivery=self._on_delivery,
-                    headers=None if headers is None else list(headers),
-                )
+                self._producer.produce(topic, value, key, partition, on_delivery=self._on_delivery)
             except BufferError:
                 # Armed before one more try: a confirmation that came in between is not missed.
                 if self._full:

@@ -62,9 +62,8 @@ class Role(ABC):
 
     async def reject(self, event: Rejected) -> None:
         """Send what cannot be processed to `rejected`; it is confirmed before the offset behind it passes."""
-        key = f"{event.origin.topic}/{event.origin.partition}"
-        partition = partition_of(key, self._rejected_partitions)
-        await self.producer.send(REJECTED.name, event.encode(), key=key, partition=partition)
+        partition = partition_of(event.key, self._rejected_partitions)
+        await self.producer.send(REJECTED.name, event.encode(), key=event.key, partition=partition)
 
     @abstractmethod
     async def release(self) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from tapeline.agents.demo import view
-from tapeline.agents.demo.meter import ROLES, Reading
+from tapeline.agents.demo.meter import Reading
 from tapeline.agents.demo.watch import Watch
 from tapeline.connectors.venues.sim_market import MarketOptions
 from tapeline.schemas import TapelineError, UnavailableError
@@ -29,7 +29,7 @@ from tapeline.streams.options import pass_settings
 from tapeline.streams.servers import Process
 from tapeline.streams.settings import FramesSettings, Settings, database_dsn, kafka_bootstrap
 from tapeline.streams.supervisor import ChildState, Phase, Supervisor
-from tapeline.streams.up import run_platform, run_until_signal
+from tapeline.streams.up import ROLES, run_platform, run_until_signal
 
 Say = Callable[[str], None]
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from tapeline.schemas import Kind, Signal, TickFrame
+from tapeline.streams.up import ROLES
 
 RATE_SECONDS = 3.0
 HISTORY_SECONDS = 240
 REMEMBERED = 50_000
 """So many raw records are remembered for their times."""
-
-ROLES = ("normalize", "logic", "persist")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tapeline.agents.demo.meter import ROLES, Flow, Price, Reading
+from tapeline.agents.demo.meter import Flow, Price, Reading
 from tapeline.connectors.stores.signals import format_time
 from tapeline.schemas import Signal
+from tapeline.streams.up import ROLES
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDE = 110

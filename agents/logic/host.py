@@ -4,49 +4,37 @@ An `Instance` is one configured logic on one input partition: what it says at of
 records up to n. It does no I/O; `agents/logic_worker.py` feeds it and sends what it says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from math import isfinite
+from typing import TypedDict, cast
 
 import numpy as np
 
-from tapeline.agents.logic.authoring import BUY, Logic, LogicError, Number, params_hash
+from tapeline.agents.logic.authoring import BUY, LogicError
 from tapeline.agents.logic.kernel import FOUND, NOT_SELECTED, SlotTable, compile_kernel, warm_up
+from tapeline.agents.logic.spec import LogicSpec
 from tapeline.schemas import TICK, Flag, FrameFlag, Kind, Lane, Signal, SignalOrigin, Snapshot, TickFrame, computed_id
 from tapeline.streams.frame_reader import FrameReader
 
-NANOSECONDS = 1_000_000_000
-RESOLVE = Callable[[int], str]
+Resolve = Callable[[int], str]
 """instrument id -> name, as the registry says."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogicSpec:
-    """A configured logic: `name` is its own, `logic` what runs, on instruments that match one of the patterns."""
+class SavedMeta(TypedDict):
+    """What a snapshot holds beside the states, as JSON gives it back. Lanes are packed."""
 
-    name: str
-    logic: Logic
-    params: Mapping[str, Number]
-    instruments: Sequence[str] = ("*",)
-    valid_ns: int = 60 * NANOSECONDS
-    tenant: str = "local"
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def version(self) -> str:
-        """Version as signals carry it."""
-        return f"{self.logic.name}-{self.logic.version}"
-
-    @property
-    def params_hash(self) -> str:
-        """Hash of parameters and instruments."""
-        return params_hash(self.params, self.instruments)
-
-    def unit(self, partition: int) -> str:
-        """Name of this logic's snapshot: another version, other parameters or instruments are another unit."""
-        return f"{self.name}/{self.version}/{self.params_hash}/{partition}"
+    seq: int
+    marks: list[tuple[int, int, int]]
+    """(lane, origin offset, part)"""
+    instruments: list[tuple[int, str]]
+    """(id, name) of the selected instruments, by slot"""
+    state: list[list[str]]
+    """[field, type] of the state record"""
+    open: list[tuple[int, list[tuple[int, int]]]]
+    """(lane, [(slot, ticks counted)]) of records whose parts go on"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +49,8 @@ class RefusedSignal:
 class Instance:
     """One logic on one partition: state per instrument, lane marks, clock, seq and next offset, saved as one."""
 
-    def __init__(self, spec: LogicSpec, partition: int, resolve: RESOLVE, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, spec: LogicSpec, resolve: Resolve, snapshot: Snapshot | None = None) -> None:
         self.spec = spec
-        self.partition = partition
         self._resolve = resolve
         self._params = spec.logic.params_record(spec.params)
         self._params_hash = spec.params_hash
@@ -111,38 +98,37 @@ class Instance:
     def snapshot(self) -> Snapshot:
         """Return everything that the next record's outcome depends on."""
         used = self._states[: len(self._ids)]
-        meta = {
+        meta: SavedMeta = {
             "seq": self.seq,
-            "marks": [[lane.pack(), *mark] for lane, mark in self.reader.marks.items()],
+            "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
             "instruments": list(zip(self._ids, self._names, strict=True)),
             "state": self._fields(),
-            "open": [[lane.pack(), list(counts.items())] for lane, counts in self._open_lane.items()],
+            "open": [(lane.pack(), list(counts.items())) for lane, counts in self._open_lane.items()],
         }
-        return Snapshot(self.next_offset, self.time_ns, meta, used.tobytes())
+        return Snapshot(self.next_offset, self.time_ns, dict(meta), used.tobytes())
 
     def skip(self, offset: int) -> None:
         """Pass a record that is no frame."""
         self.next_offset = max(self.next_offset, offset + 1)
 
-    def _fields(self) -> list[list[object]]:
+    def _fields(self) -> list[list[str]]:
         return [[name, str(self._states.dtype[name])] for name in self._states.dtype.names or ()]
 
     def _restore(self, snapshot: Snapshot) -> None:
-        meta: dict[str, list[list[object]]] = snapshot.meta  # type: ignore[assignment]
+        meta = cast(SavedMeta, snapshot.meta)
         if meta["state"] != self._fields():
             raise LogicError(
                 f"{self.spec.name}: the saved state has the fields {meta['state']}, {self.spec.version} declares "
                 f"{self._fields()}; give a changed logic another version"
             )
         self.next_offset, self.time_ns = snapshot.next_offset, snapshot.time_ns
-        self.seq = int(snapshot.meta["seq"])  # type: ignore[call-overload]
-        marks = {Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]}  # type: ignore[arg-type]
-        self.reader = FrameReader(marks)  # type: ignore[arg-type]
+        self.seq = meta["seq"]
+        self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, name in meta["instruments"]:
-            self._add(int(instrument_id), str(name))  # type: ignore[call-overload]
+            self._add(instrument_id, name)
         states = np.frombuffer(snapshot.payload, self._states.dtype)
         self._states[: len(states)] = states
-        self._open_lane = {Lane.unpack(lane): dict(counts) for lane, counts in meta["open"]}  # type: ignore[arg-type, call-overload]
+        self._open_lane = {Lane.unpack(lane): dict(counts) for lane, counts in meta["open"]}
 
     def _run(self, frame: TickFrame) -> tuple[list[Signal], list[RefusedSignal]]:
         ticks = frame.ticks

@@ -174,9 +174,8 @@ class _Pump:
         # Files of the same name are many; the source tells them apart.
         role = f"{ROLE} {self._recording.source}"
         event = Rejected.of(role, item.reason, item.detail, origin, item.data, source=self._recording.source)
-        key = f"{origin.topic}/{origin.partition}"
-        partition = partition_of(key, self._rejected_partitions)
-        await self._producer.send(REJECTED.name, event.encode(), key=key, partition=partition)
+        partition = partition_of(event.key, self._rejected_partitions)
+        await self._producer.send(REJECTED.name, event.encode(), key=event.key, partition=partition)
 
     def _progress(self, *, always: bool = False) -> None:
         now = self._loop.time()

