@@ -189,7 +189,7 @@ class DatabaseSettings(Table):
 
         try:
             parts = conninfo_to_dict(value or "")
-        except ProgrammingError:  # its text may hold a piece of a password
+        except (ProgrammingError, UnicodeDecodeError):  # %80; their texts may hold a piece of a password
             raise _wrong("not a PostgreSQL connection string, such as postgresql://user@host:5432/name") from None
         if not re.fullmatch(r"[\d,]*", str(parts.get("port") or "")):  # a `/` in a password makes a port of it
             raise _wrong("the port is not a number; if a part has special characters, write them as %2F and so on")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -285,6 +285,7 @@ def test_a_missing_secret_names_itself(password: str, env: dict[str, str], fault
 
 @pytest.mark.slow
 @given(st.text(st.characters(codec="ascii", exclude_characters='"\\', min_codepoint=33), min_size=6))
+@example("000%80")
 def test_no_error_shows_a_secret(secret: str) -> None:
     secret = f"s3cr3t{secret}"
     texts = [
