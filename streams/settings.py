@@ -280,6 +280,15 @@ class WorkerSettings(Table):
     """A worker that was silent for so long loses its partitions."""
 
 
+class TelemetrySettings(Table):
+    """`[telemetry]`: where a worker's numbers are read."""
+
+    prometheus_host: Text = "127.0.0.1"
+    """On which address each worker listens."""
+    prometheus_port: int = Field(default=0, ge=0, le=65535)
+    """0 = any free port: several workers share a machine."""
+
+
 class FileSettings(Table):
     """What may stand in `tapeline.toml`."""
 
@@ -289,6 +298,7 @@ class FileSettings(Table):
     frames: FramesSettings = FramesSettings()
     logics: dict[Name, LogicSettings] = {"ema_cross": LogicSettings(logic="ema_cross")}
     worker: WorkerSettings = WorkerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("logics", mode="before")
     @classmethod
