@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("tapeline.streams.doctor:doctor", "Say what is there, what is missing and what to do about it."),
     "demo": ("tapeline.agents.demo:demo", "Watch a simulated market become signals, live."),
     "worker": ("tapeline.agents.worker:worker", "Run roles: normalize, logic, persist."),
+    "status": ("tapeline.streams.status:status", "Show lag, speed and health of each role and partition."),
     "ingest": ("tapeline.connectors.venues.ingest:ingest", "Read a venue or a recorded file into Kafka."),
     "topics": ("tapeline.streams.topics:topics", "Create, list and describe the Kafka topics."),
     "signals": ("tapeline.connectors.stores.signals:signals", "Print the signals that the database holds."),

@@ -1,0 +1,214 @@
+"""From what workers, brokers and `tapeline up` say to one report: every partition, every process, what is wrong.
+
+Pure: `status.py` gathers and prints.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tapeline.streams.groups import INPUTS, Group
+from tapeline.streams.metrics import lane_text
+from tapeline.streams.stats import UNKNOWN, PartitionStats, RoleStats, WatchdogState
+from tapeline.streams.workers import WorkerStats
+
+STALLED_NS = 5_000_000_000
+"""A partition whose waiting records do not move for so long is reported."""
+
+Key = tuple[str, int]
+"""Role and partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRow:
+    """One partition of a role's input; None = not known."""
+
+    role: str
+    topic: str
+    partition: int
+    worker: str | None
+    lag: int | None
+    items_per_second: float | None
+    snapshot_age_seconds: float | None
+    duplicates: Mapping[str, int]
+    """By lane, `raw-ticks`."""
+    state: str
+    """`ok`, `paused`, `stalled`, `no worker`, `moving` (to another worker), `elsewhere` (a worker not in reach)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRow:
+    """One role in one worker."""
+
+    role: str
+    worker: str
+    pid: int
+    address: str
+    partitions: int
+    rejected: int
+    unconfirmed_records: int
+    rebalances: int
+    restarts: int | None
+    """By `tapeline up`; None = not started by it."""
+    watchdog: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRow:
+    """One process of `tapeline up`."""
+
+    name: str
+    phase: str
+    pid: int | None
+    restarts: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything `tapeline status` shows."""
+
+    partitions: Sequence[PartitionRow]
+    roles: Sequence[RoleRow]
+    processes: Sequence[ProcessRow]
+    problems: Sequence[str]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing needs attention."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard at one moment. workers: by address; silent: address and why; groups: None = no broker to ask."""
+
+    workers: Mapping[str, WorkerStats]
+    silent: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, Group] | None = None
+    processes: Sequence[ProcessRow] = ()
+    problems: Sequence[str] = ()
+
+
+class Reporter:
+    """Makes reports of what is heard, one after the other: rates and stalls are seen between them."""
+
+    def __init__(self) -> None:
+        self._rates: dict[tuple[str, int, Key], tuple[int, int]] = {}  # address, pid, partition -> time, items
+        self._waiting: dict[Key, tuple[int, int, int]] = {}  # -> next offset, since when it is that, last seen
+
+    def report(self, heard: Heard) -> Report:
+        """Return the report of this moment; the first one knows no rates."""
+        restarts = {one.pid: one.restarts for one in heard.processes}
+        rows: dict[Key, PartitionRow] = {}
+        roles = []
+        for address, worker in heard.workers.items():
+            for role in worker.roles:
+                roles.append(_role_row(role, worker, address, restarts.get(worker.pid)))
+                for number, one in role.partitions.items():
+                    if one.held:
+                        rows[role.name, number] = self._row(address, worker, role, number, one)
+        self._forget(heard, rows)
+        for name, group in (heard.groups or {}).items():
+            for number in group.ends:
+                rows.setdefault((name, number), _row_of_group(name, number, group))
+        ordered = sorted(rows.values(), key=lambda row: (_order(row.role), row.partition))
+        roles.sort(key=lambda row: (_order(row.role), row.worker))
+        return Report(ordered, roles, heard.processes, _problems(heard, ordered, roles))
+
+    @property
+    def waits(self) -> bool:
+        """Whether somewhere records wait that have not moved since the report before: too short a time to judge."""
+        return any(since_ns < seen_ns for _, since_ns, seen_ns in self._waiting.values())
+
+    def _row(
+        self, address: str, worker: WorkerStats, role: RoleStats, number: int, one: PartitionStats
+    ) -> PartitionRow:
+        key, now_ns = (role.name, number), worker.time_ns
+        before = self._rates.get((address, worker.pid, key))
+        self._rates[address, worker.pid, key] = now_ns, one.items
+        rate = None
+        if before is not None and now_ns > before[0]:
+            rate = (one.items - before[1]) * 1e9 / (now_ns - before[0])
+        state = "paused" if one.paused else "ok"
+        if self._stalled(key, one, now_ns):
+            state = "stalled"
+        return PartitionRow(
+            role.name,
+            role.topic,
+            number,
+            worker.worker,
+            one.lag if one.lag >= 0 else None,
+            rate,
+            max(now_ns - one.snapshot_time_ns, 0) / 1e9 if one.snapshot_time_ns else None,
+            {lane_text(lane): frames for lane, frames in sorted(one.duplicates.items())},
+            state,
+        )
+
+    def _stalled(self, key: Key, one: PartitionStats, now_ns: int) -> bool:
+        if one.lag <= 0:
+            self._waiting.pop(key, None)
+            return False
+        offset, since_ns, _ = self._waiting.get(key, (UNKNOWN, now_ns, now_ns))
+        if offset != one.next_offset:
+            since_ns = now_ns
+        self._waiting[key] = one.next_offset, since_ns, now_ns
+        return now_ns - since_ns >= STALLED_NS
+
+    def _forget(self, heard: Heard, rows: Mapping[Key, PartitionRow]) -> None:
+        """Drop what belongs to workers and partitions that went."""
+        workers = {(address, worker.pid) for address, worker in heard.workers.items()}
+        self._rates = {key: value for key, value in self._rates.items() if key[:2] in workers}
+        self._waiting = {key: value for key, value in self._waiting.items() if key in rows}
+
+
+def _role_row(role: RoleStats, worker: WorkerStats, address: str, restarts: int | None) -> RoleRow:
+    return RoleRow(
+        role.name,
+        worker.worker,
+        worker.pid,
+        address,
+        sum(one.held for one in role.partitions.values()),
+        role.rejected,
+        role.producer.unconfirmed_records,
+        role.rebalances,
+        restarts,
+        role.watchdog.value,
+        role.watchdog_reason,
+    )
+
+
+def _row_of_group(role: str, number: int, group: Group) -> PartitionRow:
+    end = group.ends[number]
+    lag = max(end - group.committed.get(number, 0), 0) if end >= 0 else None
+    owner = group.owners.get(number)
+    state = "elsewhere" if owner else "no worker" if group.settled else "moving"
+    return PartitionRow(role, INPUTS[role].name, number, owner, lag, None, None, {}, state)
+
+
+def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRow]) -> list[str]:
+    problems = list(heard.problems)
+    problems += [one.message or f"{one.name} is {one.phase}" for one in heard.processes if one.phase != "running"]
+    problems += [f"the worker at {address} does not answer: {why}" for address, why in heard.silent.items()]
+    for role in roles:
+        if role.watchdog != WatchdogState.OK:
+            problems.append(f"{role.role} in {role.worker} is {role.watchdog}: {role.reason or 'no reason given'}")
+    if heard.groups is not None:
+        missing = [topic.name for role, topic in INPUTS.items() if role not in heard.groups]
+        if missing:
+            problems.append(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")
+    by_role: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.state in ("no worker", "stalled"):
+            by_role.setdefault((row.role, row.state), []).append(str(row.partition))
+    for (name, state), partitions in by_role.items():
+        where = f"{INPUTS[name].name if name in INPUTS else name} {', '.join(partitions)}"
+        if state == "stalled":
+            problems.append(f"{name} does not move though records wait in {where}; its log says more")
+        else:
+            problems.append(f"{name} has no worker for {where}; `tapeline worker {name}` starts one")
+    return problems
+
+
+def _order(role: str) -> int:
+    return list(INPUTS).index(role) if role in INPUTS else len(INPUTS)
