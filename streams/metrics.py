@@ -301,7 +301,7 @@ METRICS: tuple[Metric, ...] = (
         "producer.unconfirmed.age",
         GAUGE,
         "s",
-        "How long the oldest of them has waited.",
+        "How long they have waited since the brokers last confirmed anything.",
         "Below 100 ms; seconds mean brokers that are slow or away.",
         lambda role, now_ns: role.producer.unconfirmed_seconds(now_ns),
     ),

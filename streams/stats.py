@@ -92,7 +92,7 @@ class ProducerStats:
     records_confirmed: int = 0
     bytes_confirmed: int = 0
     waiting_since_ns: int = 0
-    """Wall clock since which the oldest unconfirmed record waits; means nothing while all is confirmed."""
+    """Wall clock since which records wait and none was confirmed; means nothing while all is confirmed."""
 
     @property
     def unconfirmed_records(self) -> int:
@@ -105,7 +105,7 @@ class ProducerStats:
         return max(self.bytes_sent - self.bytes_confirmed, 0)
 
     def unconfirmed_seconds(self, now_ns: int) -> float:
-        """How long the oldest unconfirmed record has waited; 0 if there is none."""
+        """How long records have waited without any being confirmed; 0 if none waits."""
         if not self.unconfirmed_records or not self.waiting_since_ns:
             return 0.0
         return max(now_ns - self.waiting_since_ns, 0) / 1e9

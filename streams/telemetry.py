@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 OTLP_VARIABLES = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _CLIENT_SECONDS_MAX = 10
+_STOP_SECONDS = 0.1
+"""How long a worker that stops waits for the endpoint at most; it wakes up so often."""
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -145,7 +147,7 @@ def _endpoint(settings: TelemetrySettings, worker: WorkerStats) -> Iterator[str]
         server: _Server = kind(address[:2], handler)
     except OSError as error:
         raise UnavailableError(_cannot_listen(host, port, error)) from error
-    thread = threading.Thread(target=server.serve_forever, name="telemetry", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_STOP_SECONDS,), name="telemetry", daemon=True)
     thread.start()
     try:
         reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
