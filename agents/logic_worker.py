@@ -28,6 +28,10 @@ from tapeline.streams.state import StateStore
 from tapeline.streams.transport import drive, role_app
 
 
+class UnknownInstrumentError(TapelineError):
+    """A frame has an instrument that the registry, as far as it was read, does not know."""
+
+
 class LogicWorker(Role):
     """Run every configured logic over the frames of the ticks partitions this process has."""
 
@@ -70,7 +74,7 @@ class LogicWorker(Role):
                 await self._store.save(partition, instance.spec.unit(partition), instance.snapshot())
 
     async def process(self, partition: int, offset: int, record: bytes) -> None:
-        """1. read the frame, 2. know its instruments, 3. let each instance say what it says, 4. send."""
+        """1. read the frame, 2. let each instance say what it says, 3. send."""
         try:
             frame = TickFrame.decode(record)
         except VersionError:
@@ -81,13 +85,13 @@ class LogicWorker(Role):
             origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
             await self.reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
             return
-        await self._know_instruments(frame)
         for instance in self._instances[partition]:
-            signals, refused = instance.on_record(offset, frame)
-            logic = instance.spec.name
-            for signal in signals:
+            signals, refused = await self._ask(instance, offset, frame)
+            if signals:
+                logic = instance.spec.name
                 target = partition_of(logic, self._signals_partitions)
-                await self.producer.send(SIGNALS.name, signal.encode(), key=logic, partition=target)
+                for signal in signals:
+                    await self.producer.send(SIGNALS.name, signal, key=logic, partition=target)
             for signal_refused in refused:
                 await self.reject(self._refusal(instance, signal_refused))
 
@@ -96,16 +100,18 @@ class LogicWorker(Role):
         self._store.close()
         self._registry.close()
 
-    async def _know_instruments(self, frame: TickFrame) -> None:
-        # A frame is sent after its instruments are confirmed, so one look at the topic's end is enough.
-        known = self._registry.by_id
-        if any(number and number not in known for number in set(frame.ticks["instrument_id"].tolist())):
+    async def _ask(self, instance: Instance, offset: int, frame: TickFrame) -> tuple[list[bytes], list[RefusedSignal]]:
+        try:
+            return instance.on_record(offset, frame)
+        except UnknownInstrumentError:
+            # A frame is sent after its instruments are confirmed, so one look at the topic's end is enough.
             await self._registry.refresh()
+            return instance.on_record(offset, frame)
 
     def _name_of(self, instrument_id: int) -> str:
         instrument = self._registry.by_id.get(instrument_id)
         if instrument is None:
-            raise TapelineError(
+            raise UnknownInstrumentError(
                 f"instrument {instrument_id} is in {TICKS.name} but not in topic `instruments`; "
                 "do they belong together?"
             )

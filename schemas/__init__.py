@@ -16,6 +16,7 @@ from tapeline.schemas.events import (
     Signal,
     SignalOrigin,
     computed_id,
+    decimal_text,
 )
 from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
 from tapeline.schemas.snapshot import Snapshot
@@ -50,6 +51,7 @@ __all__ = [
     "UnavailableError",
     "VersionError",
     "computed_id",
+    "decimal_text",
     "empty_ticks",
     "partition_of",
 ]

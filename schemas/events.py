@@ -34,6 +34,12 @@ def computed_id(*parts: str | int) -> str:
     return hashlib.blake2b(orjson.dumps(parts), digest_size=16).hexdigest()
 
 
+def decimal_text(value: float) -> str:
+    """Return the shortest decimal of a finite float64, written as a DecimalString is."""
+    text = repr(value)
+    return format(Decimal(text), "f") if "e" in text else text
+
+
 class Event(BaseModel):
     """What all events share: frozen, no unknown fields, JSON in and out."""
 

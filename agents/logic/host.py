@@ -12,15 +12,16 @@ from math import isfinite
 from typing import TypedDict, cast
 
 import numpy as np
+import orjson
 
 from tapeline.agents.logic.authoring import BUY, LogicError
-from tapeline.agents.logic.kernel import FOUND, NOT_SELECTED, SlotTable, compile_kernel, warm_up
+from tapeline.agents.logic.kernel import COUNTED, FOUND, NOT_SELECTED, SlotTable, compile_kernel, place, warm_up
 from tapeline.agents.logic.spec import LogicSpec
-from tapeline.schemas import TICK, Flag, FrameFlag, Kind, Lane, Signal, SignalOrigin, Snapshot, TickFrame, computed_id
+from tapeline.schemas import FrameFlag, Lane, SignalOrigin, Snapshot, TickFrame, Ticks, computed_id, decimal_text
 from tapeline.streams.frame_reader import FrameReader
 
 Resolve = Callable[[int], str]
-"""instrument id -> name, as the registry says."""
+"""instrument id -> name, as the registry says; raises when it does not know."""
 
 
 class SavedMeta(TypedDict):
@@ -53,14 +54,15 @@ class Instance:
         self.spec = spec
         self._resolve = resolve
         self._params = spec.logic.params_record(spec.params)
-        self._params_hash = spec.params_hash
+        self._version, self._params_hash, self._tags = spec.version, spec.params_hash, dict(spec.tags)
         self._kernel = compile_kernel(spec.logic.handler)
         self._kinds = np.int64(sum(1 << kind for kind in spec.logic.kinds))
         self._table = SlotTable()
         self._names: list[str] = []  # of the selected instruments, by slot
         self._ids: list[int] = []
         self._states = np.zeros(16, spec.logic.state_dtype())
-        self._nth = np.zeros(16, np.int64)
+        self._counted = np.zeros(16, COUNTED)
+        self._slots = np.zeros(1024, np.int64)  # of the frame's ticks
         self._found = np.zeros(1024, FOUND)
         self._open_lane: dict[Lane, dict[int, int]] = {}  # ticks counted so far of a record whose parts go on
         self.reader = FrameReader()
@@ -72,28 +74,38 @@ class Instance:
 
     def warm_up(self) -> None:
         """Compile now instead of at the first frame."""
-        # Decoded frames are read-only and numba compiles for that.
-        warm_up(self._kernel, np.frombuffer(b"", TICK), self.spec.logic.state_dtype(), self._params)
+        warm_up(self._kernel, self.spec.logic.state_dtype(), self._params)
 
-    def on_record(self, offset: int, frame: TickFrame) -> tuple[list[Signal], list[RefusedSignal]]:
-        """Take the frame at `offset` of the input; return what the logic says, and what it must not say.
+    def on_record(self, offset: int, frame: TickFrame) -> tuple[list[bytes], list[RefusedSignal]]:
+        """Take the frame at `offset` of the input; return the signals of the logic, encoded, and what it must not say.
 
-        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing.
+        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Raises what
+        `resolve` raises about an instrument that is met for the first time: the frame is not taken, call again.
         """
         if offset < self.next_offset:
             return [], []
+        self._place(frame.ticks)
         self.next_offset = offset + 1
         if not self.reader.take(frame):
             return [], []
         self.time_ns = max(self.time_ns, frame.time_ns)
-        counted = self._open_lane.pop(frame.lane, {}) if frame.part else {}
-        self._nth[:] = 0
-        for slot, count in counted.items():
-            self._nth[slot] = count
-        signals, refused = self._run(frame)
+        if frame.part:
+            for slot, ticks in self._open_lane.pop(frame.lane, {}).items():
+                self._counted[slot] = self.next_offset, ticks
+        count = self._kernel(
+            frame.ticks,
+            self._slots,
+            self._states,
+            self._params,
+            self._counted,
+            self.next_offset,  # another one for each frame, and never 0
+            self._kinds,
+            self._found,
+        )
         if frame.flags & FrameFlag.MORE:
-            self._open_lane[frame.lane] = {int(slot): int(self._nth[slot]) for slot in np.flatnonzero(self._nth)}
-        return signals, refused
+            slots = np.flatnonzero(self._counted["frame"] == self.next_offset)
+            self._open_lane[frame.lane] = dict(zip(slots.tolist(), self._counted["ticks"][slots].tolist(), strict=True))
+        return self._say(frame, count) if count else ([], [])
 
     def snapshot(self) -> Snapshot:
         """Return everything that the next record's outcome depends on."""
@@ -130,36 +142,13 @@ class Instance:
         self._states[: len(states)] = states
         self._open_lane = {Lane.unpack(lane): dict(counts) for lane, counts in meta["open"]}
 
-    def _run(self, frame: TickFrame) -> tuple[list[Signal], list[RefusedSignal]]:
-        ticks = frame.ticks
-        signals: list[Signal] = []
-        refused: list[RefusedSignal] = []
-        if len(ticks) > len(self._found):
-            self._found = np.zeros(len(ticks), FOUND)
+    def _place(self, ticks: Ticks) -> None:
+        """Note each tick's slot, and decide about the instruments that were not seen before."""
+        if len(ticks) > len(self._slots):
+            self._slots, self._found = np.zeros(len(ticks), np.int64), np.zeros(len(ticks), FOUND)
         done = 0
-        while done < len(ticks):
-            count, done = self._kernel(
-                ticks,
-                done,
-                self._table.ids,
-                self._table.slots,
-                self._states,
-                self._params,
-                self._nth,
-                self._kinds,
-                self._found,
-            )
-            for tick, slot, index, side, strength in self._found[:count].tolist():
-                origin = SignalOrigin(partition=frame.lane.raw_partition, offset=frame.origin_offset, index=index)
-                name, price = self._names[slot], tick_price(ticks[tick])
-                if isfinite(strength) and price.is_finite():
-                    signals.append(self._signal(origin, ticks[tick], name, price, side, strength))
-                else:
-                    detail = f"{self.spec.name} said strength {strength} at price {price} on {name}"
-                    refused.append(RefusedSignal(name, origin, detail))
-            if done < len(ticks):
-                self._meet(int(ticks[done]["instrument_id"]))
-        return signals, refused
+        while (done := place(ticks, done, self._table.ids, self._table.slots, self._slots)) < len(ticks):
+            self._meet(int(ticks["instrument_id"][done]))
 
     def _meet(self, instrument_id: int) -> None:
         """Decide about an instrument that was not seen before."""
@@ -175,44 +164,39 @@ class Instance:
         self._names.append(name)
         if slot == len(self._states):
             self._states = np.concatenate([self._states, np.zeros_like(self._states)])
-            self._nth = np.concatenate([self._nth, np.zeros_like(self._nth)])
+            self._counted = np.concatenate([self._counted, np.zeros_like(self._counted)])
         self._table.add(instrument_id, slot)
 
-    def _signal(
-        self, origin: SignalOrigin, tick: np.void, name: str, price: Decimal, side: int, strength: float
-    ) -> Signal:
-        spec = self.spec
-        seq = self.seq
-        self.seq += 1
-        ts_recv_ns = int(tick["ts_recv_ns"])
-        return Signal(
-            id=computed_id(
-                spec.name, spec.version, self._params_hash, origin.partition, origin.offset, name, origin.index, 0
-            ),
-            seq=seq,
-            tenant=spec.tenant,
-            logic=spec.name,
-            version=spec.version,
-            params_hash=self._params_hash,
-            instrument=name,
-            side="buy" if side == BUY else "sell",
-            strength=strength,
-            price=price,
-            ts_event_ns=int(tick["ts_event_ns"]),
-            ts_recv_ns=ts_recv_ns,
-            valid_until_ns=ts_recv_ns + spec.valid_ns,
-            origin=origin,
-            tags=dict(spec.tags),
-        )
-
-
-def tick_price(tick: np.void) -> Decimal:
-    """Return a tick's price as the shortest decimal of the same float64; of a quote the middle, or its one side."""
-    price = float(tick["price"])
-    if tick["kind"] == Kind.QUOTE:
-        other = float(tick["price2"])
-        if tick["flags"] & Flag.ONE_SIDED:
-            price = price or other
-        else:
-            price = price / 2 + other / 2
-    return Decimal(repr(price))
+    def _say(self, frame: TickFrame, count: int) -> tuple[list[bytes], list[RefusedSignal]]:
+        """Encode what was found, in the bytes of `Signal.encode`: making the objects would cost ten times as much."""
+        spec, version, params_hash = self.spec, self._version, self._params_hash
+        partition, offset = frame.lane.raw_partition, frame.origin_offset
+        signals: list[bytes] = []
+        refused: list[RefusedSignal] = []
+        for slot, index, side, strength, price, ts_event_ns, ts_recv_ns in self._found[:count].tolist():
+            name = self._names[slot]
+            if not (isfinite(strength) and isfinite(price)):
+                origin = SignalOrigin(partition=partition, offset=offset, index=index)
+                detail = f"{spec.name} said strength {strength} at price {Decimal(repr(price))} on {name}"
+                refused.append(RefusedSignal(name, origin, detail))
+                continue
+            signal = {
+                "id": computed_id(spec.name, version, params_hash, partition, offset, name, index, 0),
+                "seq": self.seq,
+                "tenant": spec.tenant,
+                "logic": spec.name,
+                "version": version,
+                "params_hash": params_hash,
+                "instrument": name,
+                "side": "buy" if side == BUY else "sell",
+                "strength": strength,
+                "price": decimal_text(price),
+                "ts_event_ns": ts_event_ns,
+                "ts_recv_ns": ts_recv_ns,
+                "valid_until_ns": ts_recv_ns + spec.valid_ns,
+                "origin": {"partition": partition, "offset": offset, "index": index},
+                "tags": self._tags,
+            }
+            signals.append(b"%b" % orjson.dumps(signal))  # copied: many of orjson's own, cut to size, are slow to keep
+            self.seq += 1
+        return signals, refused

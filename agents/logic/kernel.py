@@ -1,6 +1,6 @@
-"""The compiled loop over a frame's ticks: find the instrument's state, call the handler, note its signals.
+"""The compiled loops over a frame's ticks: find the slot of each one's instrument, call the handler, note its signals.
 
-Made once per logic by `compile_kernel`; called by `host.Instance` for every frame.
+`place` serves every logic; `compile_kernel` makes the other once per logic. `host.Instance` calls both for every frame.
 """
 
 from collections.abc import Callable
@@ -12,25 +12,41 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeline.agents.logic.authoring import Handler
-from tapeline.schemas import Ticks
+from tapeline.schemas import TICK, Flag, Kind
 
 NOT_SELECTED = -1
-"""Slot of an instrument that the logic does not want."""
+"""Slot of an instrument that the logic does not want, and of ticks without one."""
 
-FOUND = np.dtype([("tick", "<i8"), ("slot", "<i8"), ("index", "<i8"), ("side", "<i8"), ("strength", "<f8")])
-"""A signal found in a frame: number of its tick, the instrument's slot, n-th tick of it in the record, the words."""
+COUNTED = np.dtype([("frame", "<i8"), ("ticks", "<i8")])
+"""Of an instrument: the last frame with a tick of it, and how many of the raw record's ticks were its own by then."""
 
-Kernel = Callable[..., tuple[int, int]]
+FOUND = np.dtype(
+    [
+        ("slot", "<i8"),  # the instrument's
+        ("index", "<i8"),  # n-th tick of it in the raw record
+        ("side", "<i8"),
+        ("strength", "<f8"),
+        ("price", "<f8"),  # the tick's; of a quote the middle, or its one side
+        ("ts_event_ns", "<i8"),
+        ("ts_recv_ns", "<i8"),
+    ]
+)
+"""A signal found in a frame: what the handler said, and what it takes from its tick."""
+
+Slots = npt.NDArray[np.int64]
+Kernel = Callable[..., int]
+
+_QUOTE, _ONE_SIDED = int(Kind.QUOTE), int(Flag.ONE_SIDED)
 
 
 @numba.njit(inline="always")
 def find(table_ids: Any, table_slots: Any, instrument_id: Any) -> Any:
     """Return the place of an instrument in the open-addressing table: where it is, or where it would go."""
     mask = len(table_ids) - 1
-    place = (instrument_id * np.uint32(2654435769)) & mask
-    while table_ids[place] != instrument_id and table_ids[place] != 0:
-        place = (place + 1) & mask
-    return place
+    at = (instrument_id * np.uint32(2654435769)) & mask
+    while table_ids[at] != instrument_id and table_ids[at] != 0:
+        at = (at + 1) & mask
+    return at
 
 
 class SlotTable:
@@ -47,14 +63,33 @@ class SlotTable:
         if 2 * self._count > len(self.ids):
             ids, slots = self.ids, self.slots
             self.ids, self.slots = np.zeros(2 * len(ids), np.uint32), np.zeros(2 * len(ids), np.int64)
-            for place in np.flatnonzero(ids):
-                self._put(int(ids[place]), int(slots[place]))
+            for at in np.flatnonzero(ids):
+                self._put(int(ids[at]), int(slots[at]))
         self._put(instrument_id, slot)
 
     def _put(self, instrument_id: int, slot: int) -> None:
-        place = find(self.ids, self.slots, np.uint32(instrument_id))
-        self.ids[place] = instrument_id
-        self.slots[place] = slot
+        at = find(self.ids, self.slots, np.uint32(instrument_id))
+        self.ids[at] = instrument_id
+        self.slots[at] = slot
+
+
+@numba.njit
+def place(ticks: Any, start: Any, table_ids: Any, table_slots: Any, slots: Any) -> Any:
+    """Note the slot of each tick from `start` on; return the first tick whose instrument is not in the table."""
+    last_id = np.uint32(0)
+    slot = NOT_SELECTED
+    for i in range(start, len(ticks)):
+        instrument_id = ticks[i].instrument_id
+        if instrument_id != last_id:
+            slot = NOT_SELECTED
+            if instrument_id != 0:
+                at = find(table_ids, table_slots, instrument_id)
+                if table_ids[at] != instrument_id:
+                    return i
+                slot = table_slots[at]
+            last_id = instrument_id
+        slots[i] = slot
+    return len(ticks)
 
 
 @cache
@@ -65,60 +100,50 @@ def compile_kernel(handler: Handler) -> Kernel:
 
     @numba.njit(error_model="numpy")
     def kernel(
-        ticks: Any,
-        start: Any,
-        table_ids: Any,
-        table_slots: Any,
-        states: Any,
-        params: Any,
-        nth: Any,
-        kinds: Any,
-        found: Any,
+        ticks: Any, slots: Any, states: Any, params: Any, counted: Any, frame: Any, kinds: Any, found: Any
     ) -> Any:
-        """Run over ticks[start:]; return (signals found, first tick not done: of an instrument not in the table)."""
-        count = 0
-        last_id = np.uint32(0)
-        slot = NOT_SELECTED
-        for i in range(start, len(ticks)):
-            tick = ticks[i]
-            instrument_id = tick.instrument_id
-            if instrument_id != last_id:
-                place = find(table_ids, table_slots, instrument_id)
-                if table_ids[place] != instrument_id:
-                    return count, i
-                slot = table_slots[place]
-                last_id = instrument_id
-            if instrument_id == 0 or slot == NOT_SELECTED:
+        """Run over the ticks, whose slots `place` noted; return how many signals were found."""
+        said = 0
+        for i in range(len(ticks)):
+            slot = slots[i]
+            if slot == NOT_SELECTED:
                 continue
-            index = nth[slot]
-            nth[slot] = index + 1
+            tick = ticks[i]
+            count = counted[slot]
+            if count.frame != frame:
+                count.frame = frame
+                count.ticks = 0
+            index = count.ticks
+            count.ticks = index + 1
             if not (kinds >> tick.kind) & 1:
                 continue
             signal = compiled(tick, states[slot], params[0])
             if signal.side != 0:
-                found[count].tick = i
-                found[count].slot = slot
-                found[count].index = index
-                found[count].side = signal.side
-                found[count].strength = signal.strength
-                count += 1
-        return count, len(ticks)
+                price = tick.price
+                if tick.kind == _QUOTE:
+                    if not tick.flags & _ONE_SIDED:
+                        price = price / 2 + tick.price2 / 2
+                    elif price == 0:
+                        price = tick.price2
+                one = found[said]
+                one.slot = slot
+                one.index = index
+                one.side = signal.side
+                one.strength = signal.strength
+                one.price = price
+                one.ts_event_ns = tick.ts_event_ns
+                one.ts_recv_ns = tick.ts_recv_ns
+                said += 1
+        return said
 
     return kernel
 
 
-def warm_up(kernel: Kernel, ticks: Ticks, state: np.dtype[np.void], params: np.ndarray[Any, Any]) -> None:
-    """Compile the kernel for the types it will see, so that the first frame does not wait for it."""
+def warm_up(kernel: Kernel, state: np.dtype[np.void], params: np.ndarray[Any, Any]) -> None:
+    """Compile for the types that will come, so that the first frame does not wait for it."""
+    ticks = np.frombuffer(b"", TICK)  # read-only, as decoded frames are: numba compiles for that
     table = SlotTable()
     table.add(1, 0)
-    kernel(
-        ticks,
-        0,
-        table.ids,
-        table.slots,
-        np.zeros(1, state),
-        params,
-        np.zeros(1, np.int64),
-        np.int64(0),
-        np.zeros(1, FOUND),
-    )
+    slots, counted, found = np.zeros(1, np.int64), np.zeros(1, COUNTED), np.zeros(1, FOUND)
+    place(ticks, 0, table.ids, table.slots, slots)
+    kernel(ticks, slots, np.zeros(1, state), params, counted, 0, np.int64(0), found)

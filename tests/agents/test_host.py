@@ -1,6 +1,7 @@
 """The logic host: same signals whatever the frame cuts, crashes and duplicates; ids and seq as the design says."""
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,12 @@ def every_step(tick: Any, state: Any, params: Any) -> Signal:
     if state.n % params.step:
         return HOLD
     return Signal(BUY if tick.price > 100 else SELL, tick.price)
+
+
+@logic(params={}, state={"n": int}, kinds="trade")
+def echo(tick: Any, state: Any, params: Any) -> Signal:
+    """Say what the tick holds."""
+    return Signal(BUY if tick.side > 0 else SELL, tick.size)
 
 
 def spec_of(one: Logic, **changes: Any) -> LogicSpec:
@@ -50,6 +57,11 @@ def market(count: int, instruments: int = 5, seed: int = 1) -> Ticks:
     return ticks
 
 
+def read_only(ticks: Ticks) -> Ticks:
+    """The same ticks as a decoded frame holds them."""
+    return np.frombuffer(ticks.tobytes(), TICK)
+
+
 def frames_of(ticks: Ticks, sizes: Iterable[int], lane: Lane = Lane(3, 0)) -> list[TickFrame]:  # noqa: B008 - frozen
     """Cut ticks into records of the given sizes, as if read from Kafka."""
     frames, start = [], 0
@@ -63,11 +75,11 @@ def frames_of(ticks: Ticks, sizes: Iterable[int], lane: Lane = Lane(3, 0)) -> li
 
 def run(host: Instance, frames: Iterable[TickFrame], first: int = 0) -> list[SignalEvent]:
     """Feed frames at consecutive offsets."""
-    out = []
+    out: list[SignalEvent] = []
     for offset, frame in enumerate(frames, first):
         signals, refused = host.on_record(offset, frame)
         assert not refused
-        out += signals
+        out += map(SignalEvent.decode, signals)
     return out
 
 
@@ -218,6 +230,47 @@ def test_the_price_of_a_quote_is_its_middle_or_its_one_side(bid: float, ask: flo
     assert str(signal.price) == price
 
 
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(numbers, numbers, st.sampled_from([-1, 1]), st.integers(-(2**63), 2**62)), max_size=30),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=50),
+    st.dictionaries(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")), max_size=3),
+)
+def test_signals_are_the_bytes_that_the_event_itself_would_give(
+    said_of: list[tuple[float, float, int, int]], name: str, tags: dict[str, str]
+) -> None:
+    ticks = empty_ticks(len(said_of))
+    ticks["kind"], ticks["instrument_id"], ticks["ts_event_ns"] = Kind.TRADE, 1, -(2**63)
+    for tick, (price, strength, side, ts_recv_ns) in zip(ticks, said_of, strict=True):
+        tick["price"], tick["size"], tick["side"], tick["ts_recv_ns"] = price, strength, side, ts_recv_ns
+    host = Instance(spec_of(echo, tags=tags, tenant=name), lambda _: name)
+    signals, refused = host.on_record(0, TickFrame(Lane(0, 0), 0, 0, 0, read_only(ticks)))
+    events = [SignalEvent.decode(signal) for signal in signals]
+    assert signals == [event.encode() for event in events]
+    assert not refused
+    assert [(float(e.price), e.strength, e.ts_recv_ns) for e in events] == [(p, s, t) for p, s, _, t in said_of]
+    assert [e.price for e in events] == [Decimal(repr(price)) for price, *_ in said_of]
+    assert {(e.instrument, e.tenant) for e in events} <= {(name, name)}
+    assert all(e.tags == tags for e in events)
+
+
+def test_an_instrument_that_cannot_be_resolved_leaves_all_as_it_was() -> None:
+    known = {1: "sim:S1"}
+    frames = frames_of(market(900, instruments=3), [30] * 30)
+    host = Instance(spec_of(every_step), known.__getitem__)
+    before = host.snapshot()
+    with pytest.raises(KeyError):
+        host.on_record(0, frames[0])
+    assert host.snapshot().next_offset == 0
+    assert not before.meta["marks"]
+    assert not host.snapshot().meta["marks"]
+    known |= {2: "sim:S2", 3: "sim:S3"}
+    assert run(host, frames) == run(instance(every_step), frames)
+
+
 def test_a_strength_that_is_no_number_is_refused_and_the_rest_goes_on() -> None:
     @logic(params={}, state={"n": int}, kinds="trade")
     def divides(tick: Any, state: Any, params: Any) -> Signal:
@@ -227,8 +280,7 @@ def test_a_strength_that_is_no_number_is_refused_and_the_rest_goes_on() -> None:
     ticks["kind"], ticks["instrument_id"], ticks["price"] = Kind.TRADE, 1, [4, 0, 2]
     host = instance(divides)
     signals, [refused] = host.on_record(0, TickFrame(Lane(0, 8), 8, 0, 0, ticks))
-    assert [s.strength for s in signals] == [0.25, 0.5]
-    assert [s.seq for s in signals] == [0, 1]
+    assert [(s.strength, s.seq) for s in map(SignalEvent.decode, signals)] == [(0.25, 0), (0.5, 1)]
     assert (refused.origin.offset, refused.origin.index, refused.instrument) == (8, 1, "sim:S1")
     assert "inf" in refused.detail
     assert "sim:S1" in refused.detail

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tapeline.agents.logic import BUY, SELL, Param, Signal, logic
+from tapeline.agents.logic import BUY, SELL, Logic, Param, Signal, logic
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
@@ -92,7 +92,7 @@ def spoken(spec: LogicSpec, ticks: Ticks) -> tuple[int, int, str]:
         signals, refused = host.on_record(offset, TickFrame.decode(record))
         signal_count, refused_count = signal_count + len(signals), refused_count + len(refused)
         for signal in signals:
-            digest.update(signal.encode() + b"\n")
+            digest.update(signal + b"\n")
         for one in refused:
             digest.update(f"{one.instrument} {one.origin.model_dump()} {one.detail}\n".encode())
         if offset % 20 == 7:
@@ -102,7 +102,7 @@ def spoken(spec: LogicSpec, ticks: Ticks) -> tuple[int, int, str]:
     return signal_count, refused_count, digest.hexdigest()
 
 
-CASES = {
+CASES: dict[str, tuple[Logic, Ticks, dict[str, Any], tuple[int, int, str]]] = {
     "ema_cross": (
         SHIPPED["ema_cross"],
         market(40_000, 4),
@@ -140,5 +140,5 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_all_that_is_said_and_saved_is_what_it_always_was(case: str) -> None:
     one, ticks, changes, wanted = CASES[case]
-    given: dict[str, Any] = {"name": one.name, "logic": one, **changes, "params": one.bind(changes.get("params", {}))}
-    assert spoken(LogicSpec(**given), ticks) == wanted
+    params = one.bind(changes.get("params", {}))
+    assert spoken(LogicSpec(**{"name": one.name, "logic": one, **changes, "params": params}), ticks) == wanted

@@ -1,5 +1,7 @@
 """Every codec round-trips; bytes that were cut, changed, grown or never ours give one named error."""
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from tapeline.schemas import (
     Signal,
     Snapshot,
     TickFrame,
+    decimal_text,
     empty_ticks,
 )
 from tests.schemas.strategies import instruments, raw_frames, rejected, signals, snapshots, tick_frames
@@ -116,6 +119,30 @@ def test_events_round_trip_as_one_line(event: Signal | Rejected | Instrument) ->
     again = type(event).decode(line)
     assert again == event
     assert again.encode() == line
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_the_text_of_a_decimal_is_the_shortest_that_gives_the_float_again(value: float) -> None:
+    text = decimal_text(value)
+    assert re.fullmatch(r"-?\d+(\.\d+)?", text)
+    assert Decimal(text) == Decimal(repr(value))
+    assert repr(float(text)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (100.25, "100.25"),
+        (7.0, "7.0"),
+        (-0.0, "-0.0"),
+        (1e-7, "0.0000001"),
+        (1.5e-5, "0.000015"),
+        (1e16, "10000000000000000"),
+        (1.25e22, "12500000000000000000000"),
+    ],
+)
+def test_the_text_of_a_decimal_has_no_exponent(value: float, text: str) -> None:
+    assert decimal_text(value) == text
 
 
 @pytest.mark.parametrize(
