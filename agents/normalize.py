@@ -23,9 +23,8 @@ from tapeline.schemas import (
 )
 from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.registry import Registry
-from tapeline.streams.role import Role
+from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
-from tapeline.streams.state import StateStore
 from tapeline.streams.transport import drive, role_app
 
 log = logging.getLogger(__name__)
@@ -43,33 +42,42 @@ class Normalize(Role):
     name = "normalize"
     input = RAW
 
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._connections: dict[int, Connections] = {}
+
     async def open(self) -> None:
         """Connect, and read the instruments known so far."""
         await super().open()
-        self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._ticks_partitions = await self.producer.partition_count(TICKS.name)
         self._registry = Registry(self.kafka, self._ticks_partitions)
         await self._registry.refresh()
-        self._connections: dict[int, Connections] = {}
 
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:
         """Take the sequence numbers from the newest snapshots."""
-        snapshots = await self._store.load(partitions)
-        self._connections = {partition: {} for partition in partitions}
+        snapshots = await self.store.load(partitions)
         starts = dict.fromkeys(partitions, 0)
         for partition, units in snapshots.items():
+            self._connections[partition] = {}
             if (snapshot := units.get(str(partition))) is not None:
                 self._connections[partition] = orjson.loads(snapshot.payload)
                 starts[partition] = snapshot.next_offset
         return starts
 
-    async def save(self, partitions: Iterable[int]) -> None:
-        """Send the sequence numbers of these partitions."""
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop the sequence numbers of these partitions."""
         for partition in partitions:
-            payload = orjson.dumps(self._connections[partition])
-            await self._store.save(partition, str(partition), Snapshot(self.next_offset(partition), 0, payload=payload))
+            self._connections.pop(partition, None)
+        self.store.forget(partitions)
 
-    async def process(self, partition: int, offset: int, record: bytes) -> None:
+    def capture(self, partitions: Iterable[int]) -> list[Unit]:
+        """Return the sequence numbers of these partitions."""
+        return [
+            Unit(one, str(one), Snapshot(self.next_offset(one), 0, payload=orjson.dumps(self._connections[one])))
+            for one in partitions
+        ]
+
+    async def process(self, partition: int, offset: int, record: bytes) -> int:
         """1. read the frame, 2. parse its messages, 3. know its instruments, 4. cut, 5. send."""
         try:
             frame = RawFrame.decode(record)
@@ -78,7 +86,7 @@ class Normalize(Role):
         except FrameError as error:
             reject = Reject(0, RejectReason.CORRUPT, str(error))
             await self._reject(partition, offset, [reject], [record], "", 0)
-            return
+            return 0
         connections = self._connections[partition]
         remembered = {} if frame.first_message == 0 else dict(connections.get(frame.source, {}))
         try:
@@ -88,7 +96,7 @@ class Normalize(Role):
             log.exception("raw[%d]@%d of %s failed", partition, offset, frame.source)
             reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
             await self._reject(partition, offset, [reject], [record], frame.source, frame.time_ns)
-            return
+            return len(frame)
         connections[frame.source] = remembered
         if len(remembered) > STREAMS_MAX:
             *_, last = forgotten = list(remembered)[STREAMS_MAX:]
@@ -112,10 +120,10 @@ class Normalize(Role):
             await self.producer.send(
                 TICKS.name, tick_frame.encode(), key=str(ticks_partition), partition=ticks_partition
             )
+        return len(frame)
 
     async def release(self) -> None:
-        """Let go of the readers."""
-        self._store.close()
+        """Let go of the registry's reader."""
         self._registry.close()
 
     async def _reject(

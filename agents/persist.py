@@ -6,8 +6,9 @@ The database says where reading starts, so a database that is away, or a worker 
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import faust
@@ -57,7 +58,7 @@ class Persist(Role):
         self._batches: dict[int, Batch] = {}
         self._written: dict[int, int] = {}  # next offset in the database, of the partitions that are ours
         self._writer: asyncio.Task[None] | None = None
-        self._closing = False
+        self._hurried = False  # partitions go: nothing waits for the database any more
         self._waiting = asyncio.Event()  # a batch waits for the writer
         self._taken = asyncio.Event()  # the writer took a batch
         self._idle = asyncio.Event()  # the writer has written all
@@ -66,8 +67,8 @@ class Persist(Role):
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         await super().open()
-        self._store = PostgresStore(self._dsn, self.name, topic_id=self.topic_id)
-        await self._store.open()
+        self._database = PostgresStore(self._dsn, self.name, topic_id=self.topic_id)
+        await self._database.open()
         self._writer = asyncio.create_task(self._write_all(), name="persist.writer")
         self._writer.add_done_callback(self._writer_ended)
 
@@ -76,22 +77,42 @@ class Persist(Role):
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])
-        await self._store.close()
-
-    async def close(self) -> None:
-        """Write what came, if the database takes it soon; nothing is processed afterwards."""
-        self._closing = True
-        self._taken.set()
-        await super().close()
+        await self._database.close()
 
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:
         """Ask the database; what waited for it is read again, by us or by another."""
-        self._batches = {}
-        kept = await self._store.next_offsets(self.input.name)
-        self._written = {partition: kept.get(partition, 0) for partition in partitions}
-        return dict(self._written)
+        kept = await self._database.next_offsets(self.input.name)
+        starts = {partition: kept.get(partition, 0) for partition in partitions}
+        self._written |= starts
+        return starts
 
-    async def process(self, partition: int, offset: int, record: bytes) -> None:
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Leave what waits for the database to whoever reads it again."""
+        for partition in partitions:
+            self._batches.pop(partition, None)
+            self._written.pop(partition, None)
+
+    async def give(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Write what came, if the database takes it soon; nothing of these partitions is processed afterwards."""
+        with self._hurry():
+            return await super().give(partitions)
+
+    async def lose(self, partitions: Sequence[int]) -> None:
+        """Forget these partitions."""
+        with self._hurry():
+            await super().lose(partitions)
+
+    @contextmanager
+    def _hurry(self) -> Iterator[None]:
+        """Let a record that waits for the database pass meanwhile."""
+        before, self._hurried = self._hurried, True
+        self._taken.set()
+        try:
+            yield
+        finally:
+            self._hurried = before
+
+    async def process(self, partition: int, offset: int, record: bytes) -> int:
         """Add a signal to the batch; waits while the database is too far behind."""
         batch = self._batches.setdefault(partition, Batch())
         try:
@@ -103,19 +124,18 @@ class Persist(Role):
         batch.next_offset = offset + 1
         self._idle.clear()
         self._waiting.set()
-        while batch.full and self._batches.get(partition) is batch and not self._closing:
+        while batch.full and self._batches.get(partition) is batch and not self._hurried:
             self._taken.clear()
             await self._taken.wait()
+        return 1
 
-    async def save(self, partitions: Iterable[int]) -> None:
-        """Wait until the database has what came."""
-        await self._idle.wait()
-
-    async def checkpoint(self) -> dict[int, int]:
+    async def checkpoint(self, only: frozenset[int] | None = None) -> dict[int, int]:
         """Return the offsets that the database has; wait for it only a moment, what it lacks is read again."""
+        started = time.monotonic()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.save(self._batches), HANDOVER_SECONDS)
-        return dict(self._written)
+            await asyncio.wait_for(self._idle.wait(), HANDOVER_SECONDS)
+        self.stats.checkpoints.add(time.monotonic() - started)
+        return {partition: offset for partition, offset in self._written.items() if only is None or partition in only}
 
     async def _write_all(self) -> None:
         while True:
@@ -130,13 +150,14 @@ class Persist(Role):
                 await self._write(partition, batch)
                 if partition in self._written:
                     self._written[partition] = batch.next_offset
+                    self.stats.partitions[partition].snapshot_time_ns = time.time_ns()
             if not self._batches:
                 self._idle.set()
 
     async def _write(self, partition: int, batch: Batch) -> None:
         """1. confirm the rejects, 2. signals and offset, 3. what the database refuses is rejected, 4. the offset."""
         await self.producer.flush()
-        refused = await self._store.write(batch.signals, self.input.name, partition, batch.next_offset)
+        refused = await self._database.write(batch.signals, self.input.name, partition, batch.next_offset)
         if not refused:
             return
         for one in refused:
@@ -144,7 +165,7 @@ class Persist(Role):
             detail = f"the database refuses it: {one.reason}"
             await self._reject(RejectReason.FAILED, detail, partition, offset, record)
         await self.producer.flush()
-        await self._store.write([], self.input.name, partition, batch.next_offset)
+        await self._database.write([], self.input.name, partition, batch.next_offset)
 
     async def _reject(self, reason: RejectReason, detail: str, partition: int, offset: int, record: bytes) -> None:
         log.warning("%s[%d]@%d goes to %s: %s", self.input.name, partition, offset, REJECTED.name, detail)

@@ -13,7 +13,7 @@ import xxhash
 from tapeline.schemas import EventError, Instrument, UnavailableError, partition_of
 from tapeline.schemas.topics import INSTRUMENTS
 from tapeline.streams.producer import Producer
-from tapeline.streams.state import PartitionTail
+from tapeline.streams.state import LogReader, PartitionTail
 
 ID_MODULUS = 2**32
 PROPOSALS_MAX = 100
@@ -31,7 +31,8 @@ class Registry:
     """What the topic says about instruments, as far as it was read."""
 
     def __init__(self, properties: Mapping[str, str | int], ticks_partitions: int) -> None:
-        self._tail = PartitionTail(properties, INSTRUMENTS.name, 0)
+        self._reader = LogReader(properties)
+        self._tail = PartitionTail(self._reader, INSTRUMENTS.name, 0)
         self._ticks_partitions = ticks_partitions
         self._lock = threading.Lock()
         self.by_name: dict[str, Instrument] = {}
@@ -81,4 +82,4 @@ class Registry:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._tail.close()
+        self._reader.close()

@@ -242,10 +242,18 @@ class TopicsSettings(Table):
 
 
 class FramesSettings(Table):
-    """`[frames]`: a raw frame closes at so many messages, or when its first message has waited so long."""
+    """`[frames]`: how messages are put together into records.
+
+    A raw frame closes at so many messages, or when its first message has waited so long, or (`adaptive`) as soon as
+    the frame before it is confirmed.
+    """
 
     messages_max: int = Field(default=1000, ge=1, le=100_000)
     wait_ms: float = Field(default=5.0, ge=0.1, le=10_000)
+    adaptive: bool = True
+    """Off: frames, and so the ids of signals, depend on the messages alone."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    """Of every record that Tapeline sends."""
 
 
 class LogicSettings(Table):

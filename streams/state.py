@@ -26,13 +26,10 @@ class StateError(TapelineError):
     """A snapshot must not be used; says what to do."""
 
 
-class PartitionTail:
-    """Read one partition from where the last read ended up to its current end; no group, no commits.
+class LogReader:
+    """Reads partitions from anywhere to their current end; no group, no commits. One call at a time."""
 
-    A read that is cancelled goes on in its thread, so whoever reads holds a lock of its own until it took everything.
-    """
-
-    def __init__(self, properties: Mapping[str, str | int], topic: str, partition: int) -> None:
+    def __init__(self, properties: Mapping[str, str | int]) -> None:
         self._consumer = Consumer(
             {
                 **properties,
@@ -40,53 +37,78 @@ class PartitionTail:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "fetch.queue.backoff.ms": 5,
+                "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,
             }
         )
-        self._where = TopicPartition(topic, partition, 0)
-        self._started = False
 
-    def read(self) -> Iterator[tuple[int, str, bytes | None]]:
-        """Yield (offset, key, value) of every record added since the last call; blocks until caught up."""
-        first, end = self._watermarks()
-        if not self._started:
-            self._where.offset = first
-            self._consumer.assign([self._where])
-            self._started = True
+    def read(self, where: TopicPartition, *, started: bool) -> Iterator[tuple[int, str, bytes | None]]:
+        """Yield (offset, key, value) from `where` (from the first record unless started) on; moves `where` along."""
+        first, end = self.ends(where)
+        if not started:
+            where.offset = first
+        if where.offset >= end:
+            return
+        self._consumer.assign([where])
+        try:
+            yield from self._read(where, end)
+        finally:
+            self._consumer.unassign()  # who is not read costs nothing
+
+    def _read(self, where: TopicPartition, end: int) -> Iterator[tuple[int, str, bytes | None]]:
         deadline = time.monotonic() + READ_SECONDS_MAX
-        while self._where.offset < end:
+        while where.offset < end:
             if time.monotonic() > deadline:
                 raise UnavailableError(
-                    f"Kafka: {self._where.topic}[{self._where.partition}] gave nothing for {READ_SECONDS_MAX} s "
-                    f"at offset {self._where.offset} of {end}; is the broker overloaded?"
+                    f"Kafka: {where.topic}[{where.partition}] gave nothing for {READ_SECONDS_MAX} s "
+                    f"at offset {where.offset} of {end}; is the broker overloaded?"
                 )
-            for message in self._consumer.consume(1000, 0.05):
+            message = self._consumer.poll(0.05)
+            while message is not None:
                 error = message.error()
                 if error is not None:
                     raise KafkaException(error)
                 key, offset = message.key(), message.offset() or 0
-                self._where.offset = offset + 1
+                where.offset = offset + 1
                 deadline = time.monotonic() + READ_SECONDS_MAX
                 yield offset, key.decode() if key else "", message.value()
+                message = self._consumer.poll(0) if where.offset < end else None
             # Compaction leaves holes up to the very end: the position knows, the records do not.
-            position = self._consumer.position([self._where])[0].offset
-            self._where.offset = max(self._where.offset, position)
+            position = self._consumer.position([where])[0].offset
+            where.offset = max(where.offset, position)
 
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()
 
-    def _watermarks(self) -> tuple[int, int]:
-        """First and next offset of the partition; a leader that was just elected refuses for a moment."""
+    def ends(self, where: TopicPartition) -> tuple[int, int]:
+        """Ask for the first and the next offset of a partition; a leader that was just elected refuses for a moment."""
         deadline = time.monotonic() + READ_SECONDS_MAX
         while True:
             try:
-                return self._consumer.get_watermark_offsets(self._where, timeout=READ_SECONDS_MAX)
+                return self._consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
             except KafkaException as error:
                 passing = error.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
                 if not passing or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+
+
+class PartitionTail:
+    """Reads one partition from where the last read ended up to its current end.
+
+    A read that is cancelled goes on in its thread, so whoever reads holds a lock of its own until it took everything.
+    """
+
+    def __init__(self, reader: LogReader, topic: str, partition: int) -> None:
+        self._reader = reader
+        self._where = TopicPartition(topic, partition, 0)
+        self._started = False
+
+    def read(self) -> Iterator[tuple[int, str, bytes | None]]:
+        """Yield (offset, key, value) of every record added since the last call; blocks until caught up."""
+        started, self._started = self._started, True
+        yield from self._reader.read(self._where, started=started)
 
 
 class StateStore:
@@ -96,33 +118,56 @@ class StateStore:
         self._role = role
         self._topic_id = topic_id
         self._lock = threading.Lock()
-        self._properties = properties
+        self._reader = LogReader(properties)
         self._producer = producer
         self._tails: dict[int, PartitionTail] = {}
         self._newest: dict[int, dict[str, Snapshot]] = {}
+        self.refused: dict[int, str] = {}
+        """Partitions with a snapshot that could not be used, and why: what it held must be made by reading again."""
 
     async def load(self, partitions: Iterable[int]) -> dict[int, dict[str, Snapshot]]:
         """Return the newest snapshot of every unit of these partitions: {partition: {unit: snapshot}}.
 
-        Raises StateError if one belongs to another input topic or to a newer version.
+        One that cannot be read, or is of a newer version, is refused with a line in the log: the one before it, or
+        none, is returned. Raises StateError if one belongs to another input topic.
         """
         wanted = sorted(partitions)
-        for partition in self._tails.keys() - set(wanted):
-            self._tails.pop(partition).close()
-            self._newest.pop(partition, None)
         for partition in wanted:
             await asyncio.to_thread(self._catch_up, partition)
         return {partition: dict(self._newest.get(partition, {})) for partition in wanted}
 
-    async def save(self, partition: int, unit: str, snapshot: Snapshot) -> None:
-        """Send a snapshot; it counts once the producer is flushed. Outputs before it must be confirmed already."""
-        record = replace(snapshot, meta={**snapshot.meta, "topic_id": self._topic_id}).encode()
+    async def ends(self, topic: str, partition: int) -> tuple[int, int]:
+        """Ask the broker for the first and the next offset of a partition of any topic."""
+        return await asyncio.to_thread(self._ends, TopicPartition(topic, partition))
+
+    def _ends(self, where: TopicPartition) -> tuple[int, int]:
+        with self._lock:
+            return self._reader.ends(where)
+
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop what is known of these partitions: whoever gets them next reads them from the start."""
+        for partition in partitions:
+            self._tails.pop(partition, None)
+            self._newest.pop(partition, None)
+
+    async def save(self, partition: int, unit: str, snapshot: Snapshot) -> int:
+        """Send a snapshot and return its size in bytes; it counts once the producer is flushed.
+
+        Outputs before it must be confirmed already. Raises StateError if it is too large for a record.
+        """
+        try:
+            record = replace(snapshot, meta={**snapshot.meta, "topic_id": self._topic_id}).encode()
+        except FrameError as error:
+            raise StateError(
+                f"the state of {self._role}/{unit} is too large to be saved ({error}). Spread its instruments over "
+                "more partitions"
+            ) from error
         await self._producer.send(STATE.name, record, key=f"{self._role}/{unit}", partition=partition)
+        return len(record)
 
     def close(self) -> None:
-        """Let go of the connections."""
-        for tail in self._tails.values():
-            tail.close()
+        """Let go of the connection."""
+        self._reader.close()
         self._tails.clear()
 
     def _catch_up(self, partition: int) -> None:
@@ -132,13 +177,14 @@ class StateStore:
     def _read(self, partition: int) -> None:
         tail = self._tails.get(partition)
         if tail is None:
-            tail = self._tails[partition] = PartitionTail(self._properties, STATE.name, partition)
+            tail = self._tails[partition] = PartitionTail(self._reader, STATE.name, partition)
+            self.refused.pop(partition, None)
         newest = self._newest.setdefault(partition, {})
         try:
             for offset, key, value in tail.read():
                 role, _, unit = key.partition("/")
                 if role == self._role and value is not None:
-                    self._take(newest, unit, value, f"{key} in {STATE.name}[{partition}]@{offset}")
+                    self._take(newest, partition, unit, value, f"{key} in {STATE.name}[{partition}]@{offset}")
         except KafkaException as error:
             if error.args[0].code() in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 raise UnavailableError(
@@ -146,14 +192,13 @@ class StateStore:
                 ) from error
             raise
 
-    def _take(self, newest: dict[str, Snapshot], unit: str, value: bytes, where: str) -> None:
+    def _take(self, newest: dict[str, Snapshot], partition: int, unit: str, value: bytes, where: str) -> None:
         try:
             snapshot = Snapshot.decode(value)
-        except VersionError as error:
-            raise StateError(f"snapshot {where}: {error}") from error
-        except FrameError as error:
+        except (FrameError, VersionError) as error:
             # An older snapshot is as good: it only means reading more again.
-            log.error("snapshot %s is not used: %s", where, error)
+            log.error("snapshot %s is refused: %s. Its state is made anew by reading again", where, error)
+            self.refused[partition] = f"snapshot {where} is refused: {error}"
             return
         if snapshot.meta.get("topic_id") != self._topic_id:
             raise StateError(

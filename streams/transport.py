@@ -1,177 +1,432 @@
-"""Faust, set up in one place: the app of a role, its transport, and how a process ends.
+"""Faust on librdkafka: the transport driver, the app of a role, and how a process ends.
 
-The agents are ordinary Faust agents on Faust's aiokafka driver, with one change: reading starts where the
-role's snapshot says. `agents/*` build their app with `role_app`; `tapeline worker` runs them with `run`.
+The agents are ordinary Faust agents; under them `group_consumer` reads and `producer` sends. `agents/*` build their
+app with `role_app`; `tapeline worker` runs them with `run`.
+
+Faust's own way through a rebalance (stop the flow, empty all queues, commit, seek) is not used: partitions that stay
+are never disturbed. A record that is still in Faust's queues when its partition goes carries the number of the
+assignment that it was fetched under, and `drive` passes over it.
 """
 
 import asyncio
 import logging
 import os
-import ssl
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
-from aiokafka.errors import IllegalStateError  # type: ignore[import-untyped]
-from faust.auth import SASLCredentials, SSLCredentials
-from faust.transport.drivers import aiokafka
-from faust.types import TP
-from faust.types.auth import CredentialsT
+from confluent_kafka import Message as KafkaMessage
+from faust.transport import base
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.transport.producer import Producer as FaustProducer
+from faust.types import TP, ConsumerMessage, RecordMetadata
+from faust.types.transports import ConsumerCallback
 
-from tapeline.schemas import TapelineError
+from tapeline.schemas import TapelineError, partition_of
+from tapeline.streams.group_consumer import Batch, GroupConsumer
 from tapeline.streams.role import Role
-from tapeline.streams.settings import KafkaSettings, Settings, kafka_bootstrap
+from tapeline.streams.settings import Settings, kafka_bootstrap
+from tapeline.streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-FETCH_BYTES = 2 * 1024 * 1024  # larger fetches cost more: aiokafka copies them
 BUFFERED_RECORDS = 64
 EXIT_FAILED = 70
 HANDOVER_SECONDS_MAX = 15
-GIL_SECONDS = 0.0001
 RESTORE_SECONDS_MAX = 60
-"""Below Faust's own limit, broker_request_timeout (90 s)."""
+GIL_SECONDS = 0.0001
+GENERATION = 1
+"""Faust's streams pass over records of another generation: ours never changes, `Record.assignment` says more."""
 
 
-class RoleConsumer(aiokafka.Consumer):
-    """Faust's consumer, reading from where the role's state ends instead of the group's committed offset."""
+class Record(ConsumerMessage):
+    """A record on its way through Faust. assignment: number of the assignment it was fetched under."""
+
+    __slots__ = ("assignment",)
+    assignment: int | None
+
+
+class Consumer(FaustConsumer):
+    """Faust's consumer over a GroupConsumer. It owns the partitions on behalf of the role."""
 
     role: Role
+    instance: str | None
+    session_timeout_seconds: float
 
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Restore the role's state for the assigned partitions and seek to their next offsets.
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app.consumer_generation_id = GENERATION
+        self.group: GroupConsumer | None = None
+        self.watchdog: Watchdog | None = None
 
-        Every path in Faust that positions the consumer comes through here. When Faust waits for it too long, it
-        stops reading for ever and says nothing: we end the process before.
-        """
+    # Starting and stopping
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Open the role and join its group. Faust calls it once its agents run."""
+        if self.group is not None:
+            return
+        role = self.role
+        if set(topics) != {role.input.name}:
+            end_process(role, TapelineError(f"its agents read {sorted(topics)} instead of {role.input.name}"))
         try:
-            return await asyncio.wait_for(self._restore_and_seek(), RESTORE_SECONDS_MAX)
+            await role.open()
+            self.group = GroupConsumer(
+                role.kafka,
+                role.input.name,
+                self,
+                group=self.app.conf.id,
+                instance=self.instance,
+                session_timeout_seconds=self.session_timeout_seconds,
+            )
+        except Exception as error:
+            end_process(role, error)
+        role.stats.refresh = self.refresh_stats
+        self.group.start()
+        self.watchdog = Watchdog(role, self.group, lambda reason: self.fail(TapelineError(reason)))
+        self.watchdog.start()
+
+    async def leave(self) -> None:
+        """Give the partitions away and leave the group; the role's state is safe afterwards."""
+        if self.watchdog is not None:
+            self.watchdog.stop()
+        if self.group is not None:
+            await self.group.stop()
+
+    # The owner of the partitions: the group waits while these run, so each is bounded
+
+    async def gain(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Restore the role's state of new partitions; return where reading starts."""
+        self._rebalance_begins()
+        starts: dict[int, int] = await self._in_time(
+            self._restore(partitions), RESTORE_SECONDS_MAX, "its state was not there"
+        )
+        # Faust learns which partitions there are now, and lets its streams go on.
+        await self.on_partitions_assigned(self._faust_partitions({*self._ours(), *partitions}), GENERATION)
+        log.info("role %s reads %s from %s", self.role.name, self.role.input.name, starts or "no partition more")
+        return starts
+
+    async def give(self, partitions: Sequence[int]) -> None:
+        """Save the role's state of partitions that go."""
+        self._rebalance_begins()
+        why = "its work was not safe (is the broker away?)"
+        offsets = await self._in_time(self.role.give(partitions), HANDOVER_SECONDS_MAX, why)
+        self._group().commit(offsets)
+        await self._gone(partitions)
+
+    async def lose(self, partitions: Sequence[int]) -> None:
+        """Forget partitions that others may have."""
+        self._rebalance_begins()
+        log.warning("role %s lost its membership, and with it %s", self.role.name, list(partitions))
+        await self._in_time(self.role.lose(partitions), HANDOVER_SECONDS_MAX, "a record was not done")
+        await self._gone(partitions)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: the group cannot go on."""
+        end_process(self.role, error)
+
+    async def _restore(self, partitions: Sequence[int]) -> dict[int, int]:
+        role = self.role
+        starts = await role.gain(partitions)
+        for partition, start in starts.items():
+            first, end = await role.store.ends(role.input.name, partition)
+            where = f"{role.input.name}[{partition}]"
+            if start > end:
+                raise TapelineError(
+                    f"role {role.name} has read {where} up to {start}, but the topic ends at {end}: records that "
+                    "were there are lost. Bring them back, or start with new topics and an empty database"
+                )
+            if start < first:
+                if (refused := role.store.refused.get(partition)) is not None:
+                    raise TapelineError(
+                        f"{refused}. Its state cannot be made anew, because {where} begins at {first} only: run the "
+                        "version that wrote it, or start with new topics and an empty database"
+                    )
+                if start > 0:
+                    lost = f"records {start} to {first - 1} were removed before role {role.name} read them"
+                    log.error("%s: %s", where, lost)
+                starts[partition] = first
+                role.start_at(partition, first)
+        return starts
+
+    async def _in_time(self, work: Awaitable[Any], seconds: float, otherwise: str) -> Any:
+        """Others wait for us: what is not done soon is left to whoever reads on from the last snapshot."""
+        try:
+            return await asyncio.wait_for(work, seconds)
         except TimeoutError:
-            end_process(self.role, TapelineError(f"its state was not there after {RESTORE_SECONDS_MAX} s"))
-        except IllegalStateError as error:
-            log.info("role %s: %s; the next rebalance is under way", self.role.name, error)
-            return {}
+            end_process(self.role, TapelineError(f"{otherwise} after {seconds} s"))
         except Exception as error:
             end_process(self.role, error)
 
-    async def _restore_and_seek(self) -> Mapping[TP, int]:
-        role = self.role
-        assigned = {tp.partition: tp for tp in self.assignment() if tp.topic == role.input.name}
-        starts = await role.restore(frozenset(assigned))
-        first = await self.earliest_offsets(*assigned.values()) if assigned else {}
-        end = await self.highwaters(*assigned.values()) if assigned else {}
-        for partition, tp in assigned.items():
-            start = starts[partition]
-            if start > end[tp]:
-                raise TapelineError(
-                    f"role {role.name} has read {tp.topic}[{partition}] up to {start}, but the topic ends at "
-                    f"{end[tp]}: records that were there are lost. Bring them back, or start with new topics and an "
-                    "empty database"
-                )
-            if start < first[tp]:
-                if start > 0:
-                    lost = f"records {start} to {first[tp] - 1} were removed before role {role.name} read them"
-                    log.error("%s[%d]: %s", tp.topic, partition, lost)
-                starts[partition] = first[tp]
-                role.start_at(partition, first[tp])
-        await self.seek_wait({tp: starts[partition] for partition, tp in assigned.items()})
-        log.info("role %s reads %s from %s", role.name, role.input.name, starts or "no partition")
-        return {tp: starts[partition] for partition, tp in assigned.items()}
+    def _rebalance_begins(self) -> None:
+        self.role.stats.rebalances += 1
+        if not self.app.rebalancing:
+            self.app.on_rebalance_start()
 
-    async def commit_next(self, offsets: Mapping[int, int]) -> None:
-        """Commit the next offset of each partition that is still ours: for lag monitors, nothing else reads it."""
-        ours = self.assignment()
-        wanted = {TP(self.role.input.name, partition): offset for partition, offset in offsets.items()}
-        if ours and (known := {tp: offset for tp, offset in wanted.items() if tp in ours}):
-            await self._commit(known)
+    async def _gone(self, partitions: Sequence[int]) -> None:
+        gone = self._faust_partitions(partitions)
+        self._active_partitions.difference_update(gone)
+        await self.app.on_partitions_revoked.send(gone)
+        # Faust learns what is left with what comes: an assignment follows always, be it of nothing.
+
+    # Records
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand records to Faust's streams; a full queue makes us wait, and in the end the partitions pause."""
+        callback: ConsumerCallback = self.callback
+        group = self._group()  # Faust fetches only once there was an assignment
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                batch = await group.next_batch()
+                for message in batch.records:
+                    record = self._record(batch, message)
+                    if record.assignment is not None:
+                        await callback(record)
+                group.done()
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    def _record(self, batch: Batch, message: KafkaMessage) -> Record:
+        partition = cast(int, message.partition())
+        timestamp_type, timestamp_ms = message.timestamp()
+        record = Record(
+            self.role.input.name,
+            partition,
+            cast(int, message.offset()),
+            timestamp_ms / 1000,
+            timestamp_type,
+            cast(list[tuple[str, bytes]], message.headers() or []),
+            message.key(),
+            message.value(),
+            None,
+            tp=TP(self.role.input.name, partition),
+            generation_id=GENERATION,
+        )
+        record.assignment = batch.assignments.get(partition)
+        return record
+
+    def is_current(self, record: Record) -> bool:
+        """Return whether the record's partition is still ours, by the assignment that it was fetched under."""
+        return record.assignment is not None and self._group().is_current(record.partition, record.assignment)
+
+    def refresh_stats(self) -> None:
+        """Bring up to date what nobody counts; may be called in any thread."""
+        group, stats = self.group, self.role.stats
+        if group is None:
+            return
+        stats.buffered = group.waiting_records
+        for partition in group.partitions:
+            if (one := stats.partitions.get(partition)) is not None:
+                one.paused = group.paused
+                one.end_offset = group.end_offset(partition) or one.end_offset
+                self.app.monitor.track_tp_end_offset(TP(group.topic, partition), one.end_offset)
+
+    # What else Faust asks of a consumer. Back-pressure is ours: its own hints are not needed.
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Do nothing."""
+
+    async def on_stop(self) -> None:
+        """Do nothing: `leave` has done it."""
+
+    async def perform_seek(self) -> None:
+        """Do nothing: reading starts where it was assigned."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        self._group().commit({tp.partition: offset for tp, offset in offsets.items()})
+        return True
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Return where each partition is; nothing is sought."""
+        return {tp: self.role.next_offset(tp.partition) for tp in self.assignment()}
+
+    def assignment(self) -> set[TP]:
+        """Return the partitions that are ours."""
+        return self._faust_partitions(self._ours())
+
+    def highwater(self, tp: TP) -> int:
+        """Return where a partition ends, as far as the client knows."""
+        return self._group().end_offset(tp.partition) or 0
+
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Ask where partitions end."""
+        return {tp: (await self.role.store.ends(tp.topic, tp.partition))[1] for tp in partitions}
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Ask where partitions begin."""
+        return {tp: (await self.role.store.ends(tp.topic, tp.partition))[0] for tp in partitions}
+
+    async def position(self, tp: TP) -> int | None:
+        """Return the next offset of a partition."""
+        return self.role.next_offset(tp.partition)
+
+    def topic_partitions(self, topic: str) -> int | None:
+        """Return nothing: Faust asks only for tables, which are not used."""
+        return None
+
+    def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
+        """Return the partition that was asked for."""
+        return partition
+
+    async def create_topic(self, topic: str, *args: Any, **kwargs: Any) -> None:
+        """Refuse: `tapeline topics create` makes topics."""
+        raise TapelineError(f"topic {topic} is not made here: `tapeline topics create` makes the topics")
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        raise TapelineError("a role reads from where its state ends; it does not seek")
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Refuse: a role reads from where its state ends."""
+        raise TapelineError("a role reads from where its state ends; it does not seek")
+
+    def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> NoReturn:
+        raise NotImplementedError("records come through _drain_messages")
+
+    def _to_message(self, tp: TP, record: Any) -> NoReturn:
+        raise NotImplementedError("records come through _drain_messages")
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    def _ours(self) -> set[int]:
+        return set(self.group.partitions) if self.group is not None else set()
+
+    def _faust_partitions(self, partitions: Iterable[int]) -> set[TP]:
+        return {TP(self.role.input.name, partition) for partition in partitions}
+
+    def _group(self) -> GroupConsumer:
+        if self.group is None:
+            raise RuntimeError(f"role {self.role.name} has not joined its group")
+        return self.group
 
 
-def role_app(role: Role, settings: Settings, instance: str | None) -> faust.App:
+class Producer(FaustProducer):
+    """What `topic.send` of an agent goes through: the role's own producer."""
+
+    role: Role
+
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None,
+        timestamp: float | None,
+        headers: Any,
+        *,
+        transactional_id: str | None = None,
+    ) -> Awaitable[RecordMetadata]:
+        """Queue a record; the future is done when it is confirmed. partition: None = that of the key."""
+        loop = asyncio.get_running_loop()
+        sent: asyncio.Future[RecordMetadata] = loop.create_future()
+        producer = self.role.producer
+        if partition is None:
+            partition = partition_of((key or b"").decode(errors="replace"), await producer.partition_count(topic))
+
+        def confirmed(message: KafkaMessage) -> None:
+            where = TP(topic, partition)
+            metadata = RecordMetadata(topic, partition, where, cast(int, message.offset()), None, None)
+            loop.call_soon_threadsafe(sent.set_result, metadata)
+
+        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
+        await producer.send(
+            topic,
+            value,
+            key=key,
+            partition=partition,
+            headers=pairs,
+            timestamp_ms=int((timestamp or 0) * 1000),
+            on_delivery=confirmed,
+        )
+        return sent
+
+    async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
+        """Send a record and wait until it is confirmed."""
+        return await (await self.send(*args, **kwargs))
+
+    async def flush(self) -> None:
+        """Wait until everything sent is confirmed."""
+        await self.buffer.flush()
+        if self.role.is_open:
+            await self.role.producer.flush()
+
+    def supports_headers(self) -> bool:
+        """Return that headers are kept."""
+        return True
+
+
+def role_app(role: Role, settings: Settings, instance: str | None, *, web_port: int | None = None) -> faust.App:
     """Return the Faust app of a role: one consumer group, started and stopped with the role's own connections.
 
     instance: name of this process that stays the same over restarts (static membership), so that a process
-    that was killed gets its partitions back at once.
+    that was killed gets its partitions back at once. web_port: where Faust shows its own pages; None = nowhere.
     """
-    servers = kafka_bootstrap(settings).split(",")
     app = faust.App(
         f"tapeline.{role.name}",
-        broker=[f"kafka://{server.strip()}" for server in servers],
-        broker_credentials=_credentials(settings.kafka),
-        consumer_group_instance_id=instance,  # None = dynamic membership; an empty name would be a name
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=FETCH_BYTES,
-        broker_session_timeout=settings.worker.session_timeout_seconds,
-        broker_heartbeat_interval=settings.worker.session_timeout_seconds / 4,
-        # Waiting for a database that is away is no reason to leave the group.
-        broker_max_poll_interval=24 * 3600.0,
+        broker=[f"kafka://{server.strip()}" for server in kafka_bootstrap(settings).split(",")],
         key_serializer="raw",
         value_serializer="raw",
         stream_buffer_maxsize=BUFFERED_RECORDS,
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
-        web_enabled=False,
+        web_enabled=web_port is not None,
+        web_port=web_port or 6066,
         datadir=str(settings.home / "faust" / role.name),
         store="memory://",
     )
-    app.transport = _transport(app, role)
+    members = {
+        "role": role,
+        "instance": instance,
+        "session_timeout_seconds": settings.worker.session_timeout_seconds,
+    }
+    drivers = {"Consumer": type("Consumer", (Consumer,), members), "Producer": type("Producer", (Producer,), members)}
+    transport = type("Transport", (base.Transport,), {**drivers, "driver_version": "tapeline"})
+    app.transport = app.producer_transport = transport(app.conf.broker_consumer, app)
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)
-
-    async def checkpoint() -> None:
-        """Make the work so far safe, then tell the broker where we are, for lag monitors."""
-        try:
-            offsets = await role.checkpoint()
-        except Exception as error:
-            end_process(role, error)
-        await cast(RoleConsumer, app.consumer).commit_next(offsets)
+    safe: dict[int, int] = {}  # next offsets that may be committed; one that was not taken is tried again
 
     @app.timer(interval=settings.worker.snapshot_seconds, name=f"{role.name}.checkpoint")  # type: ignore[untyped-decorator]
     async def now_and_then() -> None:
-        await checkpoint()
-
-    @app.on_partitions_revoked.connect
-    async def before_partitions_go(*_: Any, signal: Any, **__: Any) -> None:
-        await _in_time(role, checkpoint())
-
-    @app.on_partitions_assigned.connect
-    async def when_nothing_is_ours(*assigned: Any, signal: Any, **_: Any) -> None:
-        # Faust does not position a consumer that got nothing, so the role would keep what it had.
-        if not assigned[-1]:
-            await role.restore(frozenset())
+        if (group := _consumer(app).group) is not None and group.partitions:
+            try:
+                safe.update(await role.checkpoint())
+            except Exception as error:
+                end_process(role, error)
+            group.commit(safe)
 
     @app.on_before_shutdown.connect
     async def before_shutdown(*_: Any, signal: Any, **__: Any) -> None:
-        await _in_time(role, role.close())
+        try:
+            await asyncio.wait_for(_shut_down(app, role), HANDOVER_SECONDS_MAX + 5)
+        except Exception as error:
+            end_process(role, error)
 
     return app
 
 
 async def drive(role: Role, stream: faust.StreamT[bytes]) -> None:
     """Hand every record of the stream to the role, in order. An error ends the process: Faust would go on."""
+    is_current = cast(Consumer, stream.app.consumer).is_current
     async for event in stream.events():
-        message = event.message
+        record = cast(Record, event.message)
+        if not is_current(record):
+            continue
         try:
-            await role.receive(message.partition, message.offset, message.value)
+            await role.receive(record.partition, record.offset, record.value or b"")
         except asyncio.CancelledError:
             raise
         except Exception as error:
             end_process(role, error)
 
 
-async def _in_time(role: Role, work: Awaitable[None]) -> None:
-    """Others wait for our partitions: what is not done soon is left to whoever reads on from the last snapshot."""
-    try:
-        await asyncio.wait_for(work, HANDOVER_SECONDS_MAX)
-    except TimeoutError:
-        end_process(role, TapelineError(f"its work was not safe after {HANDOVER_SECONDS_MAX} s; is the broker away?"))
-    except Exception as error:
-        end_process(role, error)
-
-
 def run(apps: Sequence[faust.App], loglevel: str = "INFO") -> None:
     """Run the apps in this process until Ctrl-C or SIGTERM; raises SystemExit with the worker's exit code."""
-    # Faust's consumer has a thread of its own: at the default 5 ms it and we wait for each other at every record.
+    # The consume thread and the loop take turns: at the default 5 ms each waits for the other at every record.
     sys.setswitchinterval(GIL_SECONDS)
     first, *others = apps
     faust.Worker(first, *others, loglevel=loglevel, redirect_stdouts=False).execute_from_commandline()
@@ -184,22 +439,10 @@ def end_process(role: Role, error: BaseException) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def _transport(app: faust.App, role: Role) -> aiokafka.Transport:
-    consumer = type("Consumer", (RoleConsumer,), {"role": role})
-    transport = type("Transport", (aiokafka.Transport,), {"Consumer": consumer})
-    return cast(aiokafka.Transport, transport(app.conf.broker_consumer, app))
+async def _shut_down(app: faust.App, role: Role) -> None:
+    await _consumer(app).leave()
+    await role.close()
 
 
-def _credentials(kafka: KafkaSettings) -> CredentialsT | None:
-    context: ssl.SSLContext | None = None
-    if kafka.security_protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=kafka.ssl_ca_location)
-        if kafka.ssl_certificate_location:
-            password = kafka.ssl_key_password.get_secret_value() if kafka.ssl_key_password else None
-            context.load_cert_chain(kafka.ssl_certificate_location, kafka.ssl_key_location, password)
-    if kafka.security_protocol.startswith("SASL"):
-        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
-        return SASLCredentials(
-            username=kafka.sasl_username, password=password, mechanism=kafka.sasl_mechanism, ssl_context=context
-        )
-    return SSLCredentials(context) if context else None
+def _consumer(app: faust.App) -> Consumer:
+    return cast(Consumer, app.consumer)

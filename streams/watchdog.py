@@ -1,0 +1,118 @@
+"""Ends a process that stands still: a thread beside the loop, so that it also sees a loop that hangs.
+
+`transport.role_app` starts one a role. Consumers can stall for ever in silence; a fresh process starts from the last
+snapshot and loses nothing, so ending one too many costs a moment, ending one too few costs the market.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tapeline.streams.group_consumer import GroupConsumer
+from tapeline.streams.role import Role
+from tapeline.streams.stats import WatchdogState
+
+STUCK_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+SUSPECT_SECONDS = 5.0
+"""So long something may stand still before it is worth showing."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What there is to know at one moment; times are monotonic seconds."""
+
+    partitions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of the partitions that are ours, by name: next offset and end."""
+    producer: tuple[int, int] = (0, 0)
+    """Records confirmed and sent."""
+    lost_seconds: float | None = None
+    """When the group membership was lost; None while there is one."""
+    loop_seconds: float = 0.0
+    """When the loop last showed that it runs."""
+    waits_for: str = ""
+    """What the role waits for outside Kafka."""
+
+
+class Judge:
+    """Decides from facts alone; time is handed in."""
+
+    def __init__(self, now: float) -> None:
+        self._looked = now
+        self._moved: dict[str, tuple[int, float]] = {}  # what -> how far it was, since when
+
+    def look(self, now: float, facts: Facts) -> tuple[float, str]:
+        """Return (seconds, what stands still), the worst first; (0, "") if all is well."""
+        if now - self._looked > 5 * LOOK_SECONDS:
+            # We stood still ourselves (a stopped process, a suspended machine): nothing is known about that time.
+            self._moved = {what: (done, now) for what, (done, _) in self._moved.items()}
+            facts.loop_seconds = now
+        self._looked = now
+        due = {} if facts.waits_for else {f"{what} does not move": one for what, one in facts.partitions.items()}
+        due["the broker confirms nothing"] = facts.producer
+        moved: dict[str, tuple[int, float]] = {}
+        found = [(0.0, "")]
+        for what, (done, end) in due.items():
+            before, since = self._moved.get(what, (done, now))
+            moved[what] = (done, since if done < end and done == before else now)
+            found.append((now - moved[what][1], f"{what} ({done} of {end})"))
+        self._moved = moved
+        found.append((now - facts.loop_seconds, "the event loop does not run"))
+        if facts.lost_seconds is not None:
+            found.append((now - facts.lost_seconds, "the membership of the group was lost and does not come back"))
+        return max(found, key=lambda one: one[0])
+
+
+class Watchdog:
+    """Looks once a second; `end` is called in its thread with the reason and does not return."""
+
+    def __init__(self, role: Role, group: GroupConsumer, end: Callable[[str], None]) -> None:
+        self._role = role
+        self._group = group
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._loop_seconds = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"watchdog-{role.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more: the process ends in its own time."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        judge = Judge(time.monotonic())
+        stats = self._role.stats
+        while not self._stopping.wait(LOOK_SECONDS) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop_runs)
+            now = time.monotonic()
+            seconds, what = judge.look(now, self._facts())
+            reason = f"{what}, for {seconds:.0f} s"
+            if seconds > STUCK_SECONDS:
+                stats.watchdog, stats.watchdog_reason = WatchdogState.ENDING, reason
+                self._end(f"the watchdog ends this process: {reason}")
+            suspect = seconds > SUSPECT_SECONDS
+            stats.watchdog = WatchdogState.SUSPECT if suspect else WatchdogState.OK
+            stats.watchdog_reason = reason if suspect else ""
+
+    def _loop_runs(self) -> None:
+        self._loop_seconds = time.monotonic()
+
+    def _facts(self) -> Facts:
+        sent = self._role.stats.producer
+        facts = Facts(
+            producer=(sent.records_confirmed, sent.records_sent),
+            lost_seconds=self._group.lost_seconds,
+            loop_seconds=self._loop_seconds,
+            waits_for=self._role.waits_for,
+        )
+        for partition in self._group.partitions:
+            stats, end = self._role.stats.partitions.get(partition), self._group.end_offset(partition)
+            if stats is not None and end is not None:
+                facts.partitions[f"{self._group.topic}[{partition}]"] = (stats.next_offset, end)
+        return facts
