@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -183,19 +184,24 @@ def test_numbers_may_change_while_they_are_read(tmp_path: Path) -> None:
         number = 0
         while not stop.is_set():
             number += 1
-            role.hold(range(number % 50))
-            for one in role.partitions.values():
-                one.took(number, 1, 64)
-                one.skipped(Lane(number % 20, 1).pack())
+            role.partitions.pop(number % 50, None)
+            role.hold(range(60))
+            one = role.partitions[55]
+            one.took(number, 1, 64)
+            one.duplicates.pop(Lane(number % 500, 1).pack(), None)
+            one.skipped(Lane((number + 250) % 500, 1).pack())
 
     thread = threading.Thread(target=work)
+    before = sys.getswitchinterval()
     with serving(settings(tmp_path), [role]) as address:
         thread.start()
+        sys.setswitchinterval(0.00001)
         try:
             for _ in range(20):
                 parsed(get(address, "/metrics").decode())
                 WorkerStats.decode(get(address, "/status"))
         finally:
+            sys.setswitchinterval(before)
             stop.set()
             thread.join()
 
