@@ -1,6 +1,7 @@
 """Cut the messages of one connection into raw frames. Pure: feed time is handed in. `pump` calls it.
 
-Messages and settings alone decide where a frame ends, so a recorded file gives the same records every time.
+Unless `flush` is called, messages and settings alone decide where a frame ends: a recorded file gives the same records
+every time.
 """
 
 from tapeline.connectors.venues.contract import Message
@@ -19,8 +20,8 @@ QUIET_NS_MAX = 24 * 3600 * SECOND_NS
 class Framer:
     """The frames of one session of a connection.
 
-    A frame closes at `messages_max` messages, at about FRAME_BYTES, and `wait_ns` of feed time after its first
-    message (None: at full speed, where only number and size count).
+    A frame closes at `messages_max` messages, at about FRAME_BYTES, `wait_ns` of feed time after its first message
+    (None: at full speed, where only number and size count), and when `flush` says so.
 
     Feed time is the running maximum of receive times. Once a second of it a TIME record (a frame without messages) lets
     the clock of partitions move that this connection has no ticks for: right after the frame in which a new second
@@ -46,6 +47,15 @@ class Framer:
         if not self._data:
             return self._next_time_ns
         return None if self._wait_ns is None else self._first_ns + self._wait_ns
+
+    @property
+    def waiting(self) -> bool:
+        """Whether messages wait for their frame to close."""
+        return bool(self._data)
+
+    def flush(self) -> list[RawFrame]:
+        """Close the frame under way; return the frames that are complete now, in order."""
+        return self._close()
 
     def add(self, message: Message) -> list[RawFrame]:
         """Take a message; return the frames that are complete now, in order."""

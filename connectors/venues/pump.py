@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from tapeline.connectors.venues.contract import Message, Recording, RecordingError, Unreadable
 from tapeline.connectors.venues.framer import FRAMEABLE_BYTES_MAX, Framer
-from tapeline.schemas import RawFrame, Rejected, RejectOrigin, RejectReason, partition_of
+from tapeline.schemas import RawFrame, Rejected, RejectOrigin, RejectReason, TapelineError, partition_of
 from tapeline.schemas.topics import RAW, REJECTED
 from tapeline.streams.settings import FramesSettings
 
@@ -63,8 +64,8 @@ async def ingest(
     """Send a recording and return when all of it is confirmed (raises DeliveryError if it cannot be).
 
     speed: feed seconds a second (1 = as it was recorded), None = as fast as the producer takes it. Frames close as
-    `frames` says, the waiting time only at a pace. `stop`, once set, ends the session after what was read so far.
-    A damaged recording is sent up to the damage, which the summary then names.
+    `frames` says; waiting time and confirmations count only at a pace. `stop`, once set, ends the session after what
+    was read so far. A damaged recording is sent up to the damage, which the summary then names.
     """
     return await _Pump(recording, producer, frames, speed, on_progress, stop or asyncio.Event()).run()
 
@@ -89,6 +90,8 @@ class _Pump:
         wait_ns = None if speed is None else int(frames.wait_ms * MS * speed)
         self._framer = Framer(recording.source, frames.messages_max, wait_ns)
         self._summary = Summary(recording.source)
+        self._adaptive = frames.adaptive and speed is not None
+        self._confirming: asyncio.Task[None] | None = None  # what was sent last, on its way to be safe
         self._loop = asyncio.get_running_loop()
         self._start_ns: int | None = None  # feed time at which the pace began
         self._start_seconds = 0.0
@@ -144,7 +147,10 @@ class _Pump:
             due_ns = self._framer.due_ns
             next_ns = recv_ns if due_ns is None else min(recv_ns, due_ns)
             wait_seconds = self._start_seconds + (next_ns - self._start_ns) / 1e9 / self._speed - self._loop.time()
-            if wait_seconds > 0:
+            if wait_seconds > 0 and self._framer.waiting and self._nothing_under_way:
+                # Nobody is faster served by waiting: what comes meanwhile goes into the next frame.
+                await self._send(self._framer.flush())
+            elif wait_seconds > 0:
                 self._progress()
                 await self._pause(min(wait_seconds, PROGRESS_SECONDS))
             elif next_ns < recv_ns:
@@ -152,11 +158,18 @@ class _Pump:
             else:
                 return
 
+    @property
+    def _nothing_under_way(self) -> bool:
+        return self._adaptive and (self._confirming is None or self._confirming.done())
+
     async def _pause(self, seconds: float) -> None:
+        """Wait until then, until `stop`, or until a waiting frame may close."""
+        stopped = asyncio.create_task(self._stop.wait())
+        confirming = [self._confirming] if self._framer.waiting and self._confirming is not None else []
         try:
-            await asyncio.wait_for(self._stop.wait(), seconds)
-        except TimeoutError:
-            return
+            await asyncio.wait([stopped, *confirming], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
 
     async def _send(self, frames: list[RawFrame]) -> None:
         summary = self._summary
@@ -167,6 +180,12 @@ class _Pump:
                 summary.time_records += 1
             summary.feed_ns = frame.time_ns
             await self._producer.send(RAW.name, frame.encode(), key=frame.source, partition=summary.partition)
+        if frames and self._adaptive:
+            self._confirming = asyncio.create_task(self._confirm())
+
+    async def _confirm(self) -> None:
+        with suppress(TapelineError):  # the next send says what is wrong
+            await self._producer.flush()
 
     async def _send_rejected(self, item: Unreadable) -> None:
         self._summary.rejected += 1

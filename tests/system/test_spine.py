@@ -34,7 +34,11 @@ SPOT = SHARED / "ws_raw/hftbacktest/spot_btcusdt_20240809.gz"
 SPY = SHARED / "ticks_lean/equity_usa_tick_spy_20131007_trade.zip"
 EURUSD = SHARED / "ticks_lean/forex_fxcm_tick_eurusd_20140508_quote.zip"
 
-SMALL_FRAMES = {"TAPELINE_FRAMES__MESSAGES_MAX": "25", "TAPELINE_FRAMES__WAIT_MS": "10000"}
+SMALL_FRAMES = {
+    "TAPELINE_FRAMES__MESSAGES_MAX": "25",
+    "TAPELINE_FRAMES__WAIT_MS": "10000",
+    "TAPELINE_FRAMES__ADAPTIVE": "false",
+}
 """For ingest: frames that close by count alone. The same frames, and so the same signal ids, at any speed."""
 
 Trade = tuple[int, int, str]

@@ -13,7 +13,7 @@ from tapeline.schemas import FrameFlag, RawFrame, Rejected, RejectReason, partit
 from tapeline.streams.settings import FramesSettings
 
 START_NS = 1_700_000_000 * SECOND_NS
-FRAMES = FramesSettings(messages_max=3, wait_ms=5)
+FRAMES = FramesSettings(messages_max=3, wait_ms=5, adaptive=False)
 
 
 @dataclass
@@ -22,12 +22,17 @@ class FakeSender:
 
     sent: list[tuple[str, bytes, str, int]] = field(default_factory=list)
     flushed: int = 0
+    confirms: asyncio.Event | None = None
+    """Confirmations wait for it; None: they come at once."""
 
     async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
         self.sent.append((topic, value, key, partition))
 
     async def flush(self) -> None:
-        self.flushed = len(self.sent)
+        sent = len(self.sent)
+        if self.confirms is not None:
+            await self.confirms.wait()
+        self.flushed = max(sent, self.flushed)
 
     async def partition_count(self, topic: str) -> int:
         return {"raw": 4, "rejected": 3}[topic]
@@ -68,6 +73,28 @@ def test_what_is_sent_is_what_the_framer_makes(speed: float | None) -> None:
     assert sender.flushed == len(sender.sent) == summary.frames + summary.time_records
     assert (summary.messages, summary.complete, summary.confirmed) == (20, True, True)
     assert summary.feed_ns == messages(20)[-1].recv_ns
+
+
+def test_an_adaptive_frame_closes_once_the_one_before_it_is_confirmed() -> None:
+    async def run() -> list[list[bytes]]:
+        sender = FakeSender(confirms=asyncio.Event())
+        assert sender.confirms is not None
+
+        def items() -> Iterator[Message]:
+            for number, message in enumerate(messages(40, 1_000_000)):  # one a millisecond
+                if number == 20 and sender.confirms is not None:
+                    sender.confirms.set()
+                yield message
+
+        frames = FramesSettings(messages_max=1000, wait_ms=10_000)
+        await ingest(Recording("sim/x", "x", items(), 0, "bytes", lambda: 0), sender, frames, speed=1)
+        return [list(frame.messages()) for frame in sender.frames if len(frame)]
+
+    frames = asyncio.run(run())
+    assert frames[0] == [b"0"], "nothing is under way: it goes at once"
+    assert len(frames[1]) >= 15, "what came before the confirmation went together"
+    assert len(frames) >= 10, "and then each as soon as the one before it was safe"
+    assert [message for frame in frames for message in frame] == [b"%d" % number for number in range(40)]
 
 
 def test_at_a_pace_messages_do_not_come_early() -> None:
