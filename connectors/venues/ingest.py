@@ -33,7 +33,6 @@ from tapeline.streams.settings import Settings, kafka_bootstrap
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130
 """Exit status after Ctrl-C."""
-LINGER_MS = 2.0
 SPEED_HELP = "max, or 1x (as it was recorded), 10x, any NUMBERx [default: max]."
 TIMEOUT_SECONDS = 30.0
 
@@ -101,7 +100,7 @@ async def _send(settings: Settings, recording: Recording, speed: float | None, *
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, ask_to_stop)
     started = monotonic()
-    async with Producer(settings.kafka.librdkafka(bootstrap), linger_ms=LINGER_MS) as producer:
+    async with Producer(settings.kafka.librdkafka(bootstrap), compression=settings.frames.compression) as producer:
         partition = partition_of(recording.source, await producer.partition_count(RAW.name))
         offsets = RawOffsets(settings.kafka.librdkafka(bootstrap), partition)
         first = await asyncio.to_thread(offsets.next)
