@@ -22,10 +22,9 @@ from tapeline.schemas import (
 )
 from tapeline.schemas.topics import RAW, SIGNALS, TICKS
 from tapeline.streams.registry import Registry
-from tapeline.streams.role import Role
+from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
-from tapeline.streams.state import StateStore
-from tapeline.streams.transport import drive, role_app
+from tapeline.streams.transport import RoleApp, drive, role_app
 
 
 class UnknownInstrumentError(TapelineError):
@@ -46,7 +45,6 @@ class LogicWorker(Role):
     async def open(self) -> None:
         """Connect, read the instruments known so far, compile the logics."""
         await super().open()
-        self._store = StateStore(self.name, self.kafka, self.producer, self.topic_id)
         self._registry = Registry(self.kafka, await self.producer.partition_count(TICKS.name))
         self._signals_partitions = await self.producer.partition_count(SIGNALS.name)
         await self._registry.refresh()
@@ -55,25 +53,30 @@ class LogicWorker(Role):
 
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:
         """Make the instances of these partitions from their newest snapshots."""
-        snapshots = await self._store.load(partitions)
-        self._instances = {
-            partition: [
-                Instance(spec, self._name_of, snapshots[partition].get(spec.unit(partition))) for spec in self._specs
-            ]
-            for partition in partitions
-        }
-        return {
-            partition: min((instance.next_offset for instance in instances), default=0)
-            for partition, instances in self._instances.items()
-        }
-
-    async def save(self, partitions: Iterable[int]) -> None:
-        """Send the state of every instance on these partitions."""
+        snapshots = await self.store.load(partitions)
+        starts: dict[int, int] = {}
         for partition in partitions:
-            for instance in self._instances[partition]:
-                await self._store.save(partition, instance.spec.unit(partition), instance.snapshot())
+            found = snapshots[partition]
+            instances = [Instance(spec, self._name_of, found.get(spec.unit(partition))) for spec in self._specs]
+            self._instances[partition] = instances
+            starts[partition] = min((instance.next_offset for instance in instances), default=0)
+        return starts
 
-    async def process(self, partition: int, offset: int, record: bytes) -> None:
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Drop the instances on these partitions."""
+        for partition in partitions:
+            self._instances.pop(partition, None)
+        self.store.forget(partitions)
+
+    def capture(self, partitions: Iterable[int]) -> list[Unit]:
+        """Return the state of every instance on these partitions."""
+        return [
+            Unit(partition, instance.spec.unit(partition), instance.snapshot())
+            for partition in partitions
+            for instance in self._instances[partition]
+        ]
+
+    async def process(self, partition: int, offset: int, record: bytes) -> int:
         """1. read the frame, 2. let each instance say what it says, 3. send."""
         try:
             frame = TickFrame.decode(record)
@@ -84,20 +87,22 @@ class LogicWorker(Role):
                 instance.skip(offset)
             origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
             await self.reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
-            return
+            return 0
+        seen = self._instances[partition][0].reader.duplicates
         for instance in self._instances[partition]:
             signals, refused = await self._ask(instance, offset, frame)
             if signals:
                 logic = instance.spec.name
                 target = partition_of(logic, self._signals_partitions)
-                for signal in signals:
-                    await self.producer.send(SIGNALS.name, signal, key=logic, partition=target)
+                await self.producer.send_all(SIGNALS.name, signals, key=logic, partition=target)
             for signal_refused in refused:
                 await self.reject(self._refusal(instance, signal_refused))
+        if self._instances[partition][0].reader.duplicates != seen:
+            self.stats.partitions[partition].skipped(frame.lane.pack())
+        return len(frame)
 
     async def release(self) -> None:
-        """Let go of the readers."""
-        self._store.close()
+        """Let go of the registry's reader."""
         self._registry.close()
 
     async def _ask(self, instance: Instance, offset: int, frame: TickFrame) -> tuple[list[bytes], list[RefusedSignal]]:
@@ -124,10 +129,10 @@ class LogicWorker(Role):
         return Rejected.of(role, RejectReason.MALFORMED, refused.detail, origin, b"", time_ns=instance.time_ns)
 
 
-def app(settings: Settings, instance: str | None = None) -> faust.App:
+def app(settings: Settings, instance: str | None = None, web_port: int | None = None) -> RoleApp:
     """Return the role's Faust app."""
     role = LogicWorker(settings)
-    faust_app = role_app(role, settings, instance)
+    faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(TICKS.name, acks=False), name=role.name)
     async def logic(stream: faust.StreamT[bytes]) -> None:

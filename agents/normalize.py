@@ -25,7 +25,7 @@ from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
-from tapeline.streams.transport import drive, role_app
+from tapeline.streams.transport import RoleApp, drive, role_app
 
 log = logging.getLogger(__name__)
 
@@ -136,10 +136,10 @@ class Normalize(Role):
             )
 
 
-def app(settings: Settings, instance: str | None = None) -> faust.App:
+def app(settings: Settings, instance: str | None = None, web_port: int | None = None) -> RoleApp:
     """Return the role's Faust app."""
     role = Normalize(settings)
-    faust_app = role_app(role, settings, instance)
+    faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(RAW.name, acks=False), name=role.name)
     async def normalize(stream: faust.StreamT[bytes]) -> None:

@@ -18,7 +18,7 @@ from tapeline.schemas import EventError, Rejected, RejectOrigin, RejectReason, S
 from tapeline.schemas.topics import REJECTED, SIGNALS
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, database_dsn
-from tapeline.streams.transport import drive, end_process, role_app
+from tapeline.streams.transport import RoleApp, drive, end_process, role_app
 
 log = logging.getLogger(__name__)
 
@@ -177,10 +177,10 @@ class Persist(Role):
             end_process(self, error)
 
 
-def app(settings: Settings, instance: str | None = None) -> faust.App:
+def app(settings: Settings, instance: str | None = None, web_port: int | None = None) -> RoleApp:
     """Return the role's Faust app."""
     role = Persist(settings)
-    faust_app = role_app(role, settings, instance)
+    faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(SIGNALS.name, acks=False), name=role.name)
     async def persist(stream: faust.StreamT[bytes]) -> None:

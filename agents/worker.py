@@ -19,12 +19,16 @@ MODULES = {
 @click.command()
 @click.argument("roles", nargs=-1, required=True, type=click.Choice(list(MODULES)), metavar="ROLE...")
 @click.option("--instance", help="A name for this process that stays the same over restarts (static membership).")
+@click.option("--web-port", type=click.IntRange(1, 65535), help="Show Faust's own pages there (next role: next port).")
 @click.option("--loglevel", default="INFO", show_default=True, type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]))
 @pass_settings
-def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, loglevel: str) -> None:
+def worker(
+    settings: Settings, roles: tuple[str, ...], instance: str | None, web_port: int | None, loglevel: str
+) -> None:
     """Run roles (normalize, logic, persist) until Ctrl-C.
 
-    Several workers of one role share its partitions.
+    Several workers of one role share its partitions. Each shows its numbers to `tapeline status` and, at
+    /metrics, to Prometheus.
 
     \b
     Examples:
@@ -32,7 +36,7 @@ def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, log
       tapeline worker logic --instance logic-1    one of several, restarted at once under its name
     """
     # Here, so that `tapeline worker --help` does not wait for numba and Faust.
-    from tapeline.streams import transport
+    from tapeline.streams import telemetry, transport
 
     if "logic" in roles:
         check_logics(settings)
@@ -40,7 +44,10 @@ def worker(settings: Settings, roles: tuple[str, ...], instance: str | None, log
     if missing:
         raise UnavailableError(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")
     apps = [
-        importlib.import_module(MODULES[role]).app(settings, f"{role}.{instance}" if instance else None)
-        for role in dict.fromkeys(roles)
+        importlib.import_module(MODULES[role]).app(
+            settings, f"{role}.{instance}" if instance else None, web_port + number if web_port else None
+        )
+        for number, role in enumerate(dict.fromkeys(roles))
     ]
-    transport.run(apps, loglevel)
+    with telemetry.serving(settings, [app.role.stats for app in apps], instance):
+        transport.run(apps, loglevel)

@@ -359,13 +359,19 @@ class Producer(FaustProducer):
         return True
 
 
-def role_app(role: Role, settings: Settings, instance: str | None, *, web_port: int | None = None) -> faust.App:
+class RoleApp(faust.App):
+    """The Faust app of a role."""
+
+    role: Role
+
+
+def role_app(role: Role, settings: Settings, instance: str | None, web_port: int | None = None) -> RoleApp:
     """Return the Faust app of a role: one consumer group, started and stopped with the role's own connections.
 
     instance: name of this process that stays the same over restarts (static membership), so that a process
     that was killed gets its partitions back at once. web_port: where Faust shows its own pages; None = nowhere.
     """
-    app = faust.App(
+    app = RoleApp(
         f"tapeline.{role.name}",
         broker=[f"kafka://{server.strip()}" for server in kafka_bootstrap(settings).split(",")],
         key_serializer="raw",
@@ -379,6 +385,7 @@ def role_app(role: Role, settings: Settings, instance: str | None, *, web_port: 
         datadir=str(settings.home / "faust" / role.name),
         store="memory://",
     )
+    app.role = role
     members = {
         "role": role,
         "instance": instance,
@@ -424,7 +431,7 @@ async def drive(role: Role, stream: faust.StreamT[bytes]) -> None:
             end_process(role, error)
 
 
-def run(apps: Sequence[faust.App], loglevel: str = "INFO") -> None:
+def run(apps: Sequence[RoleApp], loglevel: str = "INFO") -> None:
     """Run the apps in this process until Ctrl-C or SIGTERM; raises SystemExit with the worker's exit code."""
     # The consume thread and the loop take turns: at the default 5 ms each waits for the other at every record.
     sys.setswitchinterval(GIL_SECONDS)
