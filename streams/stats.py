@@ -51,7 +51,7 @@ class PartitionStats:
     """Whether it is ours now."""
     paused: bool = False
     next_offset: int = UNKNOWN
-    """The first offset not yet in the state (or, for `persist`, in the database)."""
+    """The first offset not yet taken."""
     end_offset: int = UNKNOWN
     """Where the partition ends, as the client last heard."""
     records: int = 0
@@ -135,6 +135,8 @@ class RoleStats:
     """From a revocation until others may go on."""
     watchdog: WatchdogState = WatchdogState.OK
     watchdog_reason: str = ""
+    waits_for: str = ""
+    """What outside this process it waits for (a database that is away), in words for a user."""
     refresh: Callable[[], None] | None = None
     """Called before the numbers are read, in another thread: brings up to date what nobody counts, such as ends."""
 

@@ -32,7 +32,8 @@ class PartitionRow:
     duplicates: Mapping[str, int]
     """By lane, `raw-ticks`."""
     state: str
-    """`ok`, `paused`, `stalled`, `no worker`, `moving` (to another worker), `elsewhere` (a worker not in reach)."""
+    """`ok`, `paused`, `waiting` (for something else), `stalled`, `no worker`, `moving` (to another worker), `elsewhere`
+    (a worker that was not asked)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class RoleRow:
     """By `tapeline up`; None = not started by it."""
     watchdog: str
     reason: str
+    waits_for: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,8 @@ class Reporter:
         rate = None
         if before is not None and now_ns > before[0]:
             rate = (one.items - before[1]) * 1e9 / (now_ns - before[0])
-        state = "paused" if one.paused else "ok"
-        if self._stalled(key, one, now_ns):
-            state = "stalled"
+        stalled = self._stalled(key, one, now_ns)
+        state = "waiting" if role.waits_for else "stalled" if stalled else "paused" if one.paused else "ok"
         return PartitionRow(
             role.name,
             role.topic,
@@ -175,6 +176,7 @@ def _role_row(role: RoleStats, worker: WorkerStats, address: str, restarts: int 
         restarts,
         role.watchdog.value,
         role.watchdog_reason,
+        role.waits_for,
     )
 
 
@@ -191,6 +193,8 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
     problems += [one.message or f"{one.name} is {one.phase}" for one in heard.processes if one.phase != "running"]
     problems += [f"the worker at {address} does not answer: {why}" for address, why in heard.silent.items()]
     for role in roles:
+        if role.waits_for:
+            problems.append(f"{role.role} in {role.worker} waits for {role.waits_for}")
         if role.watchdog != WatchdogState.OK:
             problems.append(f"{role.role} in {role.worker} is {role.watchdog}: {role.reason or 'no reason given'}")
     if heard.groups is not None:

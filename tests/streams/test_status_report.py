@@ -172,3 +172,12 @@ def test_a_watchdog_that_is_not_content(state: WatchdogState) -> None:
     report = Reporter().report(Heard({HERE: a_worker(role)}))
     assert report.problems == [f"logic in logic-0 is {state}: ticks 0 did not move for 12 s"]
     assert (report.roles[0].watchdog, report.roles[0].reason) == (state, "ticks 0 did not move for 12 s")
+
+
+def test_a_role_that_waits_for_something_else_says_so_and_is_not_stalled() -> None:
+    role, reporter = a_role("persist", "signals", lags=(3,)), Reporter()
+    role.waits_for = "the database"
+    reporter.report(Heard({HERE: a_worker(role)}))
+    report = reporter.report(Heard({HERE: a_worker(role, seconds=60)}))
+    assert states(report) == {("persist", 0): "waiting"}
+    assert report.problems == ["persist in logic-0 waits for the database"]
