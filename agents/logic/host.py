@@ -58,8 +58,7 @@ class Instance:
         self._kernel = compile_kernel(spec.logic.handler)
         self._kinds = np.int64(sum(1 << kind for kind in spec.logic.kinds))
         self._table = SlotTable()
-        self._names: list[str] = []  # of the selected instruments, by slot
-        self._ids: list[int] = []
+        self._instruments: list[tuple[int, str]] = []  # (id, name) of those selected, by slot
         self._states = np.zeros(16, spec.logic.state_dtype())
         self._counted = np.zeros(16, COUNTED)
         self._slots = np.zeros(1024, np.int64)  # of the frame's ticks
@@ -109,11 +108,11 @@ class Instance:
 
     def snapshot(self) -> Snapshot:
         """Return everything that the next record's outcome depends on."""
-        used = self._states[: len(self._ids)]
+        used = self._states[: len(self._instruments)]
         meta: SavedMeta = {
             "seq": self.seq,
             "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
-            "instruments": list(zip(self._ids, self._names, strict=True)),
+            "instruments": self._instruments.copy(),
             "state": self._fields(),
             "open": [(lane.pack(), list(counts.items())) for lane, counts in self._open_lane.items()],
         }
@@ -137,7 +136,9 @@ class Instance:
         self.seq = meta["seq"]
         self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, name in meta["instruments"]:
-            self._add(instrument_id, name)
+            self._instruments.append((instrument_id, name))
+        self._table.add([instrument_id for instrument_id, _ in self._instruments], range(len(self._instruments)))
+        self._make_room()
         states = np.frombuffer(snapshot.payload, self._states.dtype)
         self._states[: len(states)] = states
         self._open_lane = {Lane.unpack(lane): dict(counts) for lane, counts in meta["open"]}
@@ -153,19 +154,17 @@ class Instance:
     def _meet(self, instrument_id: int) -> None:
         """Decide about an instrument that was not seen before."""
         name = self._resolve(instrument_id)
+        slot = NOT_SELECTED
         if any(fnmatchcase(name, pattern) for pattern in self.spec.instruments):
-            self._add(instrument_id, name)
-        else:
-            self._table.add(instrument_id, NOT_SELECTED)
+            slot = len(self._instruments)
+            self._instruments.append((instrument_id, name))
+            self._make_room()
+        self._table.add([instrument_id], [slot])
 
-    def _add(self, instrument_id: int, name: str) -> None:
-        slot = len(self._ids)
-        self._ids.append(instrument_id)
-        self._names.append(name)
-        if slot == len(self._states):
+    def _make_room(self) -> None:
+        while len(self._instruments) > len(self._states):
             self._states = np.concatenate([self._states, np.zeros_like(self._states)])
             self._counted = np.concatenate([self._counted, np.zeros_like(self._counted)])
-        self._table.add(instrument_id, slot)
 
     def _say(self, frame: TickFrame, count: int) -> tuple[list[bytes], list[RefusedSignal]]:
         """Encode what was found, in the bytes of `Signal.encode`: making the objects would cost ten times as much."""
@@ -174,7 +173,7 @@ class Instance:
         signals: list[bytes] = []
         refused: list[RefusedSignal] = []
         for slot, index, side, strength, price, ts_event_ns, ts_recv_ns in self._found[:count].tolist():
-            name = self._names[slot]
+            _, name = self._instruments[slot]
             if not (isfinite(strength) and isfinite(price)):
                 origin = SignalOrigin(partition=partition, offset=offset, index=index)
                 detail = f"{spec.name} said strength {strength} at price {Decimal(repr(price))} on {name}"

@@ -3,7 +3,7 @@
 `place` serves every logic; `compile_kernel` makes the other once per logic. `host.Instance` calls both for every frame.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -39,11 +39,10 @@ Kernel = Callable[..., int]
 _QUOTE, _ONE_SIDED = int(Kind.QUOTE), int(Flag.ONE_SIDED)
 
 
-@numba.njit(inline="always")
-def find(table_ids: Any, table_slots: Any, instrument_id: Any) -> Any:
+def find(table_ids: Any, instrument_id: Any) -> Any:
     """Return the place of an instrument in the open-addressing table: where it is, or where it would go."""
     mask = len(table_ids) - 1
-    at = (instrument_id * np.uint32(2654435769)) & mask
+    at = (instrument_id * 2654435769) & mask
     while table_ids[at] != instrument_id and table_ids[at] != 0:
         at = (at + 1) & mask
     return at
@@ -54,23 +53,25 @@ class SlotTable:
 
     def __init__(self) -> None:
         self.ids: npt.NDArray[np.uint32] = np.zeros(64, np.uint32)
-        self.slots: npt.NDArray[np.int64] = np.zeros(64, np.int64)
+        self.slots: Slots = np.zeros(64, np.int64)
         self._count = 0
 
-    def add(self, instrument_id: int, slot: int) -> None:
-        """Add an instrument that is not in the table."""
-        self._count += 1
+    def add(self, ids: Iterable[int], slots: Iterable[int]) -> None:
+        """Add instruments that are not in the table, each with its slot; half of the table stays free."""
+        new = dict(zip(ids, slots, strict=True))
+        self._count += len(new)
         if 2 * self._count > len(self.ids):
-            ids, slots = self.ids, self.slots
-            self.ids, self.slots = np.zeros(2 * len(ids), np.uint32), np.zeros(2 * len(ids), np.int64)
-            for at in np.flatnonzero(ids):
-                self._put(int(ids[at]), int(slots[at]))
-        self._put(instrument_id, slot)
+            taken = self.ids != 0
+            new |= zip(self.ids[taken].tolist(), self.slots[taken].tolist(), strict=True)
+            size = 1 << (2 * self._count).bit_length()
+            self.ids, self.slots = np.zeros(size, np.uint32), np.zeros(size, np.int64)
+        for instrument_id, slot in new.items():
+            at = find(self.ids, instrument_id)
+            self.ids[at] = instrument_id
+            self.slots[at] = slot
 
-    def _put(self, instrument_id: int, slot: int) -> None:
-        at = find(self.ids, self.slots, np.uint32(instrument_id))
-        self.ids[at] = instrument_id
-        self.slots[at] = slot
+
+_find = numba.njit(find)
 
 
 @numba.njit
@@ -83,7 +84,7 @@ def place(ticks: Any, start: Any, table_ids: Any, table_slots: Any, slots: Any) 
         if instrument_id != last_id:
             slot = NOT_SELECTED
             if instrument_id != 0:
-                at = find(table_ids, table_slots, instrument_id)
+                at = _find(table_ids, instrument_id)
                 if table_ids[at] != instrument_id:
                     return i
                 slot = table_slots[at]
@@ -143,7 +144,6 @@ def warm_up(kernel: Kernel, state: np.dtype[np.void], params: np.ndarray[Any, An
     """Compile for the types that will come, so that the first frame does not wait for it."""
     ticks = np.frombuffer(b"", TICK)  # read-only, as decoded frames are: numba compiles for that
     table = SlotTable()
-    table.add(1, 0)
     slots, counted, found = np.zeros(1, np.int64), np.zeros(1, COUNTED), np.zeros(1, FOUND)
     place(ticks, 0, table.ids, table.slots, slots)
     kernel(ticks, slots, np.zeros(1, state), params, counted, 0, np.int64(0), found)
