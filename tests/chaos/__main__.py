@@ -1,0 +1,95 @@
+"""`python -m tests.chaos`: many seeded runs, a line each, a table at the end; `make chaos` calls it."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tapeline.streams.up import run_until_signal
+from tests.chaos import report
+from tests.chaos.inputs import prepare
+from tests.chaos.run import Outcome, Undisturbed, run
+from tests.chaos.scenario import MEANING, Kind, draw, undisturbed
+from tests.chaos.stage import Stage
+from tests.system.conftest import temporary_home
+
+FOLDER = Path(".chaos")
+KINDS = "\n".join(f"  {kind:<12} {what}" for kind, what in MEANING.items())
+
+
+@click.command(
+    help=f"""Disturb whole runs at seeded moments, and prove that the signals stay the same, once each.
+
+    Exit status 0: no differences. 1: there were some; the logs of those runs are kept in {FOLDER}/seed-N. 130: Ctrl-C.
+
+    \b
+    Kinds of disturbances:
+    {KINDS}
+
+    \b
+    Examples:
+      python -m tests.chaos --runs 300 --seed 1
+      python -m tests.chaos --minutes 10 --seed 1000
+      python -m tests.chaos --runs 5 --seed 7 --kinds kill,twin
+      python -m tests.chaos --runs 1 --seed 42              the run of seed 42 again
+    """
+)
+@click.option("--runs", default=300, show_default=True, type=click.IntRange(1), help="How many at most.")
+@click.option("--seed", default=1, show_default=True, help="Of the first run; the next ones count on.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no run after so long.")
+@click.option("--kinds", help="Only these, with commas between them; a seed gives another scenario then.")
+@click.option("--short", is_flag=True, help="No long absences: broker and database are away for seconds only.")
+def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool) -> None:
+    """Run the command line."""
+    allowed = [_kind(name.strip()) for name in kinds.split(",")] if kinds else list(Kind)
+    outcomes: list[Outcome] = []
+    deadline = time.monotonic() + minutes * 60 if minutes else float("inf")
+    try:
+        run_until_signal(_session(range(seed, seed + runs), allowed, short, deadline, outcomes))
+    finally:
+        report.show(outcomes)
+        report.write(FOLDER / "latest.json", outcomes)
+    if any(one.differences for one in outcomes):
+        sys.exit(1)
+    if len(outcomes) < runs and time.monotonic() < deadline:
+        sys.exit(130)
+
+
+def _kind(name: str) -> Kind:
+    try:
+        return Kind(name)
+    except ValueError:
+        raise click.BadParameter(f"{name!r} is none of {', '.join(Kind)}", param_hint="--kinds") from None
+
+
+async def _session(
+    seeds: Sequence[int], kinds: Sequence[Kind], short: bool, deadline: float, outcomes: list[Outcome]
+) -> None:
+    with temporary_home() as home:
+        folder = home.path.parent
+        inputs = prepare(folder)
+        known: dict[str, Undisturbed] = {}
+        async with Stage.open(folder) as stage:
+            for seed in seeds:
+                if time.monotonic() > deadline:
+                    return
+                scenario = draw(seed, list(inputs), kinds, short=short)
+                connections = inputs[scenario.input]
+                if scenario.input not in known:
+                    calm = undisturbed(scenario.input)
+                    outcome, learned = await run(stage, calm, connections, None, FOLDER / f"calm-{scenario.input}")
+                    click.echo(f"{report.line(outcome)} ({learned.oracle.messages:,} messages)")
+                    if outcome.differences:
+                        raise click.ClickException("\n".join(["the undisturbed run differs:", *outcome.differences]))
+                    known[scenario.input] = learned
+                outcome, _ = await run(stage, scenario, connections, known[scenario.input], FOLDER / f"seed-{seed}")
+                outcomes.append(outcome)
+                click.echo(report.line(outcome))
+                for difference in outcome.differences:
+                    click.echo(f"  ! {difference}", err=True)
+
+
+if __name__ == "__main__":
+    main()
