@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -32,6 +33,8 @@ PATIENCE_SECONDS = 0.25
 POLL_SECONDS = 0.2
 HEARTBEAT_MS = 500
 """Also how soon a member hears that others come or go."""
+LOOK_SECONDS = 0.5
+"""How often the thread looks where the partitions end."""
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
@@ -118,6 +121,9 @@ class GroupConsumer:
         self._assignments: dict[int, int] = {}  # partition -> number of its assignment; replaced, never changed
         self._number = 0
         self._quiet_until = 0.0
+        self._looked = 0.0
+        self._ends: dict[int, int] = {}  # replaced, never changed
+        self._commits: dict[int, int] = {}  # to be committed soon
         self.paused = False
         """Whether the partitions are paused because the loop is behind."""
         self.lost_seconds: float | None = None
@@ -162,24 +168,11 @@ class GroupConsumer:
 
     def end_offset(self, partition: int) -> int | None:
         """Return where a partition ends as the client last heard, None before it heard."""
-        try:
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-        except (KafkaException, RuntimeError):  # not known, or closed
-            return None
-        return end if end >= 0 else None
+        return self._ends.get(partition)
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the broker next offsets, for lag monitors: nothing reads from there. `committed` says what arrived."""
-        wanted = [
-            TopicPartition(self.topic, partition, offset)
-            for partition, offset in offsets.items()
-            if partition in self._assignments and self.committed.get(partition) != offset
-        ]
-        if wanted:
-            try:
-                self._consumer.commit(offsets=wanted, asynchronous=True)
-            except (KafkaException, RuntimeError) as error:  # the next checkpoint tries again
-                log.info("%s: offsets are not committed: %s", self.topic, error)
+        self._commits = {**self._commits, **offsets}
 
     def _run(self) -> None:
         consumer = self._consumer
@@ -192,6 +185,8 @@ class GroupConsumer:
                     self._hand_over(self._fetch())
                 else:
                     self._wait_paused()
+                self._keep_up()
+            self._keep_up()
             consumer.close()  # gives the partitions away
         except BaseException as error:  # nobody sees what a thread raises
             self._owner.fail(error)
@@ -201,6 +196,35 @@ class GroupConsumer:
         if first is None:
             return []
         return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
+
+    def _keep_up(self) -> None:
+        """Look where the partitions end, and commit what is to be committed.
+
+        Here, because confluent-kafka locks a consumer while it polls: another thread would wait with the GIL in hand.
+        """
+        if self._commits:
+            offsets, self._commits = self._commits, {}
+            self._commit(offsets)
+        if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            ends: dict[int, int] = {}
+            for partition in self._assignments:
+                with suppress(KafkaException):  # not known yet
+                    where = TopicPartition(self.topic, partition)
+                    _, ends[partition] = self._consumer.get_watermark_offsets(where, cached=True)
+            self._ends = {partition: end for partition, end in ends.items() if end >= 0}
+
+    def _commit(self, offsets: Mapping[int, int]) -> None:
+        wanted = [
+            TopicPartition(self.topic, partition, offset)
+            for partition, offset in offsets.items()
+            if partition in self._assignments and self.committed.get(partition) != offset
+        ]
+        if wanted:
+            try:
+                self._consumer.commit(offsets=wanted, asynchronous=True)
+            except KafkaException as error:  # whoever commits tries again
+                log.info("%s: offsets are not committed: %s", self.topic, error)
 
     def _hand_over(self, messages: list[Message]) -> None:
         records = [message for message in messages if message.error() is None]
@@ -251,6 +275,7 @@ class GroupConsumer:
     def _let_go(self, consumer: Consumer, found: list[TopicPartition], ask: Any) -> None:
         partitions = sorted(one.partition for one in found)
         self._ask(ask(partitions))
+        self._commit(self._commits)
         self._assignments = {one: number for one, number in self._assignments.items() if one not in partitions}
         for one in partitions:
             self.committed.pop(one, None)
@@ -269,14 +294,14 @@ class GroupConsumer:
                     raise TapelineError("the loop ended while partitions came or went") from None
 
     def _look_at(self, error: KafkaError) -> None:
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
             raise TapelineError(f"Kafka: this process cannot stay in its group: {error.str()}")
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise TapelineError(f"Kafka: records that were due are gone: {error.str()}")
         self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
             self._owner.fail(TapelineError(f"Kafka: this process cannot stay in its group: {error.str()}"))
         elif time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET_SECONDS

@@ -223,7 +223,7 @@ class Producer:
             self._wake()
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if error.fatal() or error.code() == KafkaError._FATAL:
             self._fail(f"the producer cannot go on: {error.str()}")
         elif time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET_SECONDS

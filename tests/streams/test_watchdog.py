@@ -1,0 +1,77 @@
+"""The watchdog's judgement, with facts and time made by hand."""
+
+from tapeline.streams.watchdog import STUCK_SECONDS, Facts, Judge
+
+
+def watch(judge: Judge, start: int, seconds: int, facts: Facts | None = None, **changes: object) -> tuple[float, str]:
+    """Look once a second from `start` on at the same facts; the loop runs unless a change says otherwise."""
+    worst = (0.0, "")
+    for now in range(start, start + seconds + 1):
+        seen = facts or Facts()
+        seen.loop_seconds = float(now)
+        for name, value in changes.items():
+            setattr(seen, name, value)
+        worst = judge.look(float(now), seen)
+    return worst
+
+
+def test_nothing_to_do_is_no_reason() -> None:
+    facts = Facts(partitions={"raw[0]": (10, 10), "raw[1]": (0, 0)}, producer=(7, 7))
+    assert watch(Judge(0), 1, 300, facts) == (0, "")
+
+
+def test_a_partition_with_data_that_does_not_move_is_named() -> None:
+    judge = Judge(0)
+    seconds, what = watch(judge, 1, 40, Facts(partitions={"raw[0]": (10, 12), "raw[1]": (5, 5)}))
+    assert seconds > STUCK_SECONDS
+    assert what == "raw[0] does not move (10 of 12)"
+
+
+def test_a_partition_that_moves_slowly_is_well() -> None:
+    judge = Judge(0)
+    for now in range(1, 200):
+        facts = Facts(partitions={"raw[0]": (now // 20, 1_000_000)}, loop_seconds=float(now))
+        seconds, _ = judge.look(float(now), facts)
+        assert seconds <= 20
+
+
+def test_data_that_comes_late_is_waited_for_from_then_on() -> None:
+    judge = Judge(0)
+    watch(judge, 1, 100, Facts(partitions={"raw[0]": (10, 10)}))
+    seconds, _ = watch(judge, 102, 5, Facts(partitions={"raw[0]": (10, 11)}))
+    assert seconds == 6  # since the last look at which nothing was due
+
+
+def test_a_role_that_waits_for_its_database_is_well() -> None:
+    judge = Judge(0)
+    facts = Facts(partitions={"signals[0]": (0, 100)}, waits_for="the database")
+    assert watch(judge, 1, 300, facts) == (0, "")
+    seconds, _ = watch(judge, 302, 3, Facts(partitions={"signals[0]": (0, 100)}))
+    assert seconds <= 4, "what it waited is not held against it"
+
+
+def test_a_broker_that_confirms_nothing_is_stuck() -> None:
+    seconds, what = watch(Judge(0), 1, 40, Facts(producer=(3, 9)))
+    assert (seconds, what) == (40, "the broker confirms nothing (3 of 9)")
+
+
+def test_a_lost_membership_that_does_not_come_back_is_stuck() -> None:
+    seconds, what = watch(Judge(0), 1, 40, lost_seconds=5.0)
+    assert seconds == 36
+    assert "membership" in what
+
+
+def test_a_loop_that_hangs_is_stuck() -> None:
+    seconds, what = watch(Judge(0), 1, 40, loop_seconds=2.0)
+    assert (seconds, what) == (39, "the event loop does not run")
+
+
+def test_a_process_that_stood_still_itself_begins_anew() -> None:
+    """SIGSTOP and SIGCONT: an hour went by in which nobody could move."""
+    judge = Judge(0)
+    facts = Facts(partitions={"raw[0]": (10, 12)}, producer=(3, 9))
+    watch(judge, 1, 10, facts)
+    seconds, _ = judge.look(3600.0, Facts(partitions={"raw[0]": (10, 12)}, producer=(3, 9), loop_seconds=10.0))
+    assert seconds == 0
+    seconds, _ = watch(judge, 3601, 35, facts)
+    assert seconds > STUCK_SECONDS, "but from then on it counts"
