@@ -33,11 +33,11 @@ HANDOVER_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Batch:
-    """Signals of one partition that wait for the database, with offset and record of each."""
+    """Signals of one partition that wait for the database, with the offset of each."""
 
     next_offset: int = 0
-    signals: list[Signal] = field(default_factory=list)
-    records: list[tuple[int, bytes]] = field(default_factory=list)
+    signals: list[bytes] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
     size: int = 0
 
     @property
@@ -116,11 +116,13 @@ class Persist(Role):
         """Add a signal to the batch; waits while the database is too far behind."""
         batch = self._batches.setdefault(partition, Batch())
         try:
-            batch.signals.append(Signal.decode(record))
-            batch.records.append((offset, record))
-            batch.size += len(record)
+            Signal.decode(record)
         except EventError as error:
             await self._reject(RejectReason.CORRUPT, str(error), partition, offset, record)
+        else:
+            batch.signals.append(record)
+            batch.offsets.append(offset)
+            batch.size += len(record)
         batch.next_offset = offset + 1
         self._idle.clear()
         self._waiting.set()
@@ -141,7 +143,8 @@ class Persist(Role):
         while True:
             await self._waiting.wait()
             self._waiting.clear()
-            await asyncio.sleep(GATHER_SECONDS)
+            if not any(batch.full for batch in self._batches.values()):
+                await asyncio.sleep(GATHER_SECONDS)
             for partition in list(self._batches):
                 batch = self._batches.pop(partition, None)
                 if batch is None:  # read again by others
@@ -161,8 +164,8 @@ class Persist(Role):
         if not refused:
             return
         for one in refused:
-            offset, record = batch.records[one.index]
             detail = f"the database refuses it: {one.reason}"
+            offset, record = batch.offsets[one.index], batch.signals[one.index]
             await self._reject(RejectReason.FAILED, detail, partition, offset, record)
         await self.producer.flush()
         await self._database.write([], self.input.name, partition, batch.next_offset)

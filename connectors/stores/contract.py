@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tapeline.schemas import Signal, TapelineError
+from tapeline.schemas import TapelineError
 
 
 class StoreError(TapelineError):
@@ -52,9 +52,10 @@ class SignalStore(Protocol):
     async def next_offsets(self, topic: str) -> dict[int, int]:
         """Return the first offset not yet kept, for each partition of the topic that was ever written."""
 
-    async def write(self, signals: Sequence[Signal], topic: str, partition: int, next_offset: int) -> list[Refused]:
+    async def write(self, signals: Sequence[bytes], topic: str, partition: int, next_offset: int) -> list[Refused]:
         """Keep the signals and, if none is refused, that reading goes on at next_offset; both or neither.
 
+        signals: as they lie in the topic, each such that `Signal.decode` takes it.
         Refused ones are returned, the others are kept, and the offset has not moved: when they are safe elsewhere,
         call again with no signals.
         """

@@ -19,7 +19,7 @@ from tapeline.connectors.stores.reader import SignalQuery, connect, glob_regex, 
 from tapeline.connectors.stores.signals import CSV_COLUMNS
 from tapeline.schemas import Signal, UnavailableError
 from tapeline.streams import cli
-from tests.connectors.stores.examples import make_signal, make_signals
+from tests.connectors.stores.examples import encoded, make_signal, make_signals
 from tests.system.store_checks import TOPIC, opened
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def filled(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> st
 
     async def fill() -> None:
         async with opened(database) as store:
-            assert await store.write(list(reversed(SIGNALS)), TOPIC, 0, 1) == []
+            assert await store.write(encoded(list(reversed(SIGNALS))), TOPIC, 0, 1) == []
 
     asyncio.run(fill())
     monkeypatch.chdir(tmp_path)

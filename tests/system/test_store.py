@@ -16,7 +16,7 @@ from tapeline.connectors.stores.migrate import Migration, migrate, server_kind, 
 from tapeline.schemas import Signal
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Postgres
-from tests.connectors.stores.examples import make_signals
+from tests.connectors.stores.examples import encoded, make_signals
 from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def test_processes_that_start_together_make_the_tables_once(database: str) -> No
         await asyncio.gather(*(store.open() for store in stores))
         signals = make_signals(80)
         await asyncio.gather(
-            *(store.write(signals[at * 10 :], TOPIC, at, at) for at, store in enumerate(stores)),
+            *(store.write(encoded(signals[at * 10 :]), TOPIC, at, at) for at, store in enumerate(stores)),
         )
         assert await stores[0].next_offsets(TOPIC) == {at: at for at in range(8)}
         await asyncio.gather(*(store.close() for store in stores))
@@ -55,7 +55,7 @@ def test_a_later_migration_is_applied_to_what_is_there_and_a_failed_one_leaves_n
 
     async def run() -> None:
         async with opened(database) as store:
-            await store.write(make_signals(3), TOPIC, 0, 3)
+            await store.write(encoded(make_signals(3)), TOPIC, 0, 3)
         async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
             await migrate(connection, [*shipped(), second])
             await migrate(connection, [*shipped(), second])
@@ -106,7 +106,7 @@ def test_the_queries_of_the_documentation_run(database: str) -> None:
 
     async def run() -> None:
         async with opened(database) as store:
-            assert await store.write(make_signals(3), TOPIC, 0, 3) == []
+            assert await store.write(encoded(make_signals(3)), TOPIC, 0, 3) == []
 
     asyncio.run(run())
     with psycopg.connect(database) as connection:
@@ -144,7 +144,7 @@ def test_a_database_that_goes_away_costs_delay_and_nothing_else(
     async def write(dsn: str) -> None:
         async with opened(dsn) as store:
             for at in range(0, 600, 2):
-                assert await store.write(signals[at : at + 2], TOPIC, 0, at + 2) == []
+                assert await store.write(encoded(signals[at : at + 2]), TOPIC, 0, at + 2) == []
                 written.append(at + 2)
             assert await store.next_offsets(TOPIC) == {0: 600}
 

@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from tapeline.connectors.stores.migrate import ServerKind, server_kind
 from tapeline.streams.servers import Postgres
 from tapeline.streams.servers.postgres import installed
-from tests.connectors.stores.examples import make_signals
+from tests.connectors.stores.examples import encoded, make_signals
 from tests.system.conftest import temporary_home
 from tests.system.store_checks import TOPIC, kept, opened
 
@@ -70,7 +70,7 @@ def database(server: str, request: pytest.FixtureRequest) -> Iterator[str]:
 def kind_after_start(dsn: str) -> ServerKind:
     async def run() -> ServerKind:
         async with opened(dsn) as store:
-            assert await store.write(make_signals(3), TOPIC, 0, 3) == []
+            assert await store.write(encoded(make_signals(3)), TOPIC, 0, 3) == []
         async with opened(dsn), await psycopg.AsyncConnection.connect(dsn) as connection:
             return await server_kind(connection)
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from tapeline.connectors.stores.migrate import server_kind
-from tests.connectors.stores.examples import DAY_NS, make_signal
+from tests.connectors.stores.examples import DAY_NS, encoded, make_signal
 from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
 
 HERE = Path(__file__).with_name("timescale")
@@ -83,8 +83,8 @@ def test_signals_lie_in_a_hypertable_in_chunks_of_a_week(timescale: str) -> None
 
     async def run() -> str:
         async with opened(timescale) as store:
-            assert await store.write(signals, TOPIC, 0, 4) == []
-            assert await store.write(signals, TOPIC, 0, 4) == []
+            assert await store.write(encoded(signals), TOPIC, 0, 4) == []
+            assert await store.write(encoded(signals), TOPIC, 0, 4) == []
         connection = await psycopg.AsyncConnection.connect(timescale, prepare_threshold=None)
         async with connection:
             return str(await server_kind(connection))
@@ -103,7 +103,7 @@ def test_a_database_whose_tables_are_there_is_left_as_it_is(timescale: str) -> N
 
     async def run(at: int) -> dict[int, int]:
         async with opened(timescale) as store:
-            await store.write(signals[at : at + 1], TOPIC, 0, at + 1)
+            await store.write(encoded(signals[at : at + 1]), TOPIC, 0, at + 1)
             return await store.next_offsets(TOPIC)
 
     assert [asyncio.run(run(at)) for at in range(3)] == [{0: 1}, {0: 2}, {0: 3}]

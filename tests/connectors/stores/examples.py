@@ -1,5 +1,6 @@
 """Signals to write, used by the tests of stores with and without a server."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -36,3 +37,8 @@ def make_signal(seq: int = 0, **changes: Any) -> Signal:
 def make_signals(count: int, start: int = 0, **changes: Any) -> list[Signal]:
     """So many signals in order."""
     return [make_signal(seq, **changes) for seq in range(start, start + count)]
+
+
+def encoded(signals: Iterable[Signal]) -> list[bytes]:
+    """The signals as they lie in the topic."""
+    return [one.encode() for one in signals]
