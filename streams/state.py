@@ -20,6 +20,8 @@ from tapeline.streams.producer import Producer
 log = logging.getLogger(__name__)
 
 READ_SECONDS_MAX = 60
+MISSING = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
+"""What a broker says of a partition that is not there; every other refusal passes (an election, a restart)."""
 
 
 class StateError(TapelineError):
@@ -88,8 +90,7 @@ class LogReader:
             try:
                 return self._consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
             except KafkaException as error:
-                passing = error.args[0].code() in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-                if not passing or time.monotonic() > deadline:
+                if error.args[0].code() in MISSING or time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
 
@@ -186,7 +187,7 @@ class StateStore:
                 if role == self._role and value is not None:
                     self._take(newest, partition, unit, value, f"{key} in {STATE.name}[{partition}]@{offset}")
         except KafkaException as error:
-            if error.args[0].code() in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
+            if error.args[0].code() in MISSING:
                 raise UnavailableError(
                     f"topic {STATE.name} has no partition {partition}: `tapeline topics create` makes it"
                 ) from error

@@ -51,7 +51,7 @@ class Broker:
                 found = self.admin.list_offsets(wanted, request_timeout=30)
                 return {one.partition: future.result().offset for one, future in found.items()}
             except KafkaException as error:  # a leader that was just elected refuses for a moment
-                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                if error.args[0].code() not in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH):
                     raise
                 return {}
 
