@@ -88,8 +88,9 @@ class LogicWorker(Role):
             origin = RejectOrigin(topic=TICKS.name, partition=partition, offset=offset, index=0)
             await self.reject(Rejected.of(self.name, RejectReason.CORRUPT, str(error), origin, record))
             return 0
-        seen = self._instances[partition][0].reader.duplicates
-        for instance in self._instances[partition]:
+        instances = self._instances[partition]
+        duplicates = sum(instance.reader.duplicates for instance in instances)
+        for instance in instances:
             signals, refused = await self._ask(instance, offset, frame)
             if signals:
                 logic = instance.spec.name
@@ -97,7 +98,7 @@ class LogicWorker(Role):
                 await self.producer.send_all(SIGNALS.name, signals, key=logic, partition=target)
             for signal_refused in refused:
                 await self.reject(self._refusal(instance, signal_refused))
-        if self._instances[partition][0].reader.duplicates != seen:
+        if sum(instance.reader.duplicates for instance in instances) > duplicates:
             self.stats.partitions[partition].skipped(frame.lane.pack())
         return len(frame)
 
