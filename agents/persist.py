@@ -64,6 +64,11 @@ class Persist(Role):
         self._idle = asyncio.Event()  # the writer has written all
         self._idle.set()
 
+    @property
+    def waits_for(self) -> str:
+        """Say whether it is the database that is waited for."""
+        return "the database" if self._database.away else ""
+
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         await super().open()

@@ -53,14 +53,17 @@ class Role(ABC):
         self.stats = RoleStats(self.name, self.input.name)
         self.topic_id = ""
         """Kafka's id of the input topic, once the role is open: offsets belong to it, not to the name."""
-        self.waits_for = ""
-        """What the role waits for outside Kafka, such as its database: no reason to end the process."""
         self._producer: Producer | None = None
         self._store: StateStore | None = None
         self._next: dict[int, int] = {}
         self._changed: set[int] = set()
         self._lock = asyncio.Lock()  # a record is processed
         self._saving = asyncio.Lock()  # a checkpoint is on its way
+
+    @property
+    def waits_for(self) -> str:
+        """What the role waits for outside Kafka, such as its database: no reason to end the process."""
+        return ""
 
     @property
     def is_open(self) -> bool:

@@ -105,11 +105,12 @@ class Watchdog:
 
     def _facts(self) -> Facts:
         sent = self._role.stats.producer
+        self._role.stats.waits_for = self._role.waits_for
         facts = Facts(
             producer=(sent.records_confirmed, sent.records_sent),
             lost_seconds=self._group.lost_seconds,
             loop_seconds=self._loop_seconds,
-            waits_for=self._role.waits_for,
+            waits_for=self._role.stats.waits_for,
         )
         for partition in self._group.partitions:
             stats, end = self._role.stats.partitions.get(partition), self._group.end_offset(partition)

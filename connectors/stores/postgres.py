@@ -78,6 +78,8 @@ class PostgresStore:
         self._dsn = make_conninfo("", **(CONNECTION | conninfo_to_dict(dsn) | {"client_encoding": "utf8"}))
         self._role = role
         self._topic_id = topic_id
+        self.away = False
+        """Whether the database is waited for just now."""
         self._connection: AsyncConnection | None = None
         self._lock = asyncio.Lock()
 
@@ -147,6 +149,7 @@ class PostgresStore:
                     result = await work(self._connection)
                 except _AWAY as error:
                     await self.close()
+                    self.away = True
                     tries += 1
                     if tries <= TRIES_LOGGED or time.monotonic() >= next_line:
                         log.warning("the database is away (try %d): %s", tries, _text(error))
@@ -155,6 +158,7 @@ class PostgresStore:
                     await self.close()
                     raise StoreError(f"the database does not do what it is asked: {_text(error)}") from error
                 else:
+                    self.away = False
                     if tries:
                         log.warning("the database is back after %.1f s", time.monotonic() - started)
                     return result
