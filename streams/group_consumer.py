@@ -7,6 +7,7 @@ stay are not disturbed (cooperative rebalancing).
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -90,6 +91,7 @@ class GroupConsumer:
         self._consumer = Consumer(
             {
                 **properties,
+                "client.id": f"tapeline-{instance or os.getpid()}",
                 "group.id": group,
                 **({"group.instance.id": instance} if instance else {}),
                 "partition.assignment.strategy": "cooperative-sticky",

@@ -25,6 +25,7 @@ from faust.types.transports import ConsumerCallback
 
 from tapeline.schemas import TapelineError, partition_of
 from tapeline.streams.group_consumer import Batch, GroupConsumer
+from tapeline.streams.producer import Producer as KafkaProducer
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, kafka_bootstrap
 from tapeline.streams.watchdog import Watchdog
@@ -219,8 +220,10 @@ class Consumer(FaustConsumer):
         for partition in group.partitions:
             if (one := stats.partitions.get(partition)) is not None:
                 one.paused = group.paused
-                one.end_offset = group.end_offset(partition) or one.end_offset
-                self.app.monitor.track_tp_end_offset(TP(group.topic, partition), one.end_offset)
+                if (end := group.end_offset(partition)) is None:
+                    continue
+                one.end_offset = end
+                self.app.monitor.track_tp_end_offset(TP(group.topic, partition), end)
 
     # What else Faust asks of a consumer. Back-pressure is ours: its own hints are not needed.
 
@@ -305,9 +308,10 @@ class Consumer(FaustConsumer):
 
 
 class Producer(FaustProducer):
-    """What `topic.send` of an agent goes through: the role's own producer."""
+    """What `topic.send` of an agent goes through: the role's own producer, so that its checkpoints wait for it too."""
 
     role: Role
+    _alone: KafkaProducer | None = None
 
     async def send(
         self,
@@ -323,7 +327,7 @@ class Producer(FaustProducer):
         """Queue a record; the future is done when it is confirmed. partition: None = that of the key."""
         loop = asyncio.get_running_loop()
         sent: asyncio.Future[RecordMetadata] = loop.create_future()
-        producer = self.role.producer
+        producer = self._producer()
         if partition is None:
             partition = partition_of((key or b"").decode(errors="replace"), await producer.partition_count(topic))
 
@@ -332,13 +336,12 @@ class Producer(FaustProducer):
             metadata = RecordMetadata(topic, partition, where, cast(int, message.offset()), None, None)
             loop.call_soon_threadsafe(sent.set_result, metadata)
 
-        pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
         await producer.send(
             topic,
             value,
             key=key,
             partition=partition,
-            headers=pairs,
+            headers=list(headers.items()) if isinstance(headers, Mapping) else list(headers or ()),
             timestamp_ms=int((timestamp or 0) * 1000),
             on_delivery=confirmed,
         )
@@ -351,12 +354,24 @@ class Producer(FaustProducer):
     async def flush(self) -> None:
         """Wait until everything sent is confirmed."""
         await self.buffer.flush()
-        if self.role.is_open:
-            await self.role.producer.flush()
+        if self.role.is_open or self._alone is not None:
+            await self._producer().flush()
+
+    async def on_stop(self) -> None:
+        """Let go of the connection; the role closes its own."""
+        if self._alone is not None:
+            await self._alone.close()
 
     def supports_headers(self) -> bool:
         """Return that headers are kept."""
         return True
+
+    def _producer(self) -> KafkaProducer:
+        if self.role.is_open:
+            return self.role.producer
+        if self._alone is None:  # `faust send` runs without the role
+            self._alone = KafkaProducer(self.role.kafka)
+        return self._alone
 
 
 class RoleApp(faust.App):

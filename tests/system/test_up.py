@@ -165,7 +165,7 @@ def test_one_up_from_start_to_stop(home: Home) -> None:
         assert up.stop(signal.SIGTERM) < 20
         assert not of_home(home)
         assert home.addresses() is None
-        assert [one.name for one in home.run.iterdir()] == ["lock"]
+        assert [one.name for one in home.run.rglob("*") if one.is_file()] == ["lock"]
         assert f"Stopped. The data is kept in {home.path}" in up.text
 
 
