@@ -12,7 +12,7 @@ import pytest
 from tapeline.schemas import FrameFlag, RawFrame, Rejected, partition_of
 from tapeline.streams.servers import Servers
 from tapeline.streams.settings import load_settings
-from tapeline.streams.state import PartitionTail
+from tapeline.streams.state import LogReader, PartitionTail
 from tapeline.streams.topics import ensure_topics
 from tests.system.platform import TAPELINE, wait_until
 
@@ -32,22 +32,24 @@ def env(servers: Servers) -> dict[str, str]:
 def frames_of(env: dict[str, str], source: str) -> list[tuple[int, RawFrame]]:
     """(offset, frame) of everything that a source sent."""
     kafka: dict[str, str | int] = {"bootstrap.servers": env["TAPELINE_KAFKA__BOOTSTRAP_SERVERS"]}
-    tail = PartitionTail(kafka, "raw", partition_of(source, 4))
+    reader = LogReader(kafka)
+    tail = PartitionTail(reader, "raw", partition_of(source, 4))
     try:
         records = [(offset, RawFrame.decode(value)) for offset, _, value in tail.read() if value is not None]
     finally:
-        tail.close()
+        reader.close()
     return [(offset, frame) for offset, frame in records if frame.source == source]
 
 
 def rejects_of(env: dict[str, str], origin: str) -> list[Rejected]:
     """What was rejected of a file."""
     kafka: dict[str, str | int] = {"bootstrap.servers": env["TAPELINE_KAFKA__BOOTSTRAP_SERVERS"]}
-    tail = PartitionTail(kafka, "rejected", partition_of(f"{origin}/0", 4))
+    reader = LogReader(kafka)
+    tail = PartitionTail(reader, "rejected", partition_of(f"{origin}/0", 4))
     try:
         events = [Rejected.decode(value) for _, _, value in tail.read() if value is not None]
     finally:
-        tail.close()
+        reader.close()
     return [event for event in events if event.origin.topic == origin]
 
 
