@@ -1,5 +1,6 @@
 """Workers that come and go: without names they share the partitions, and one that has none left lives on."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,7 +63,21 @@ def test_unnamed_workers_share_the_partitions_and_one_goes_on_alone(stage: Platf
         wait_until(lambda: shares(stage) == [4], "the first worker to have all again")
         assert first.poll() is None
     assert first.returncode == 0, (tmp_path / "a.log").read_text()
-    assert (tmp_path / "a.log").read_text().count("Joined group") <= 4, "no worker evicts another"
+    assert (tmp_path / "a.log").read_text().count("lost its membership") == 0, "no worker evicts another"
+
+
+def test_a_frozen_worker_loses_its_partitions_and_takes_part_again(stage: Platform, tmp_path: Path) -> None:
+    with worker(stage, tmp_path / "a.log") as first, worker(stage, tmp_path / "b.log") as second:
+        wait_until(lambda: shares(stage) == [2, 2], "two workers to share")
+        first.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: shares(stage) == [4], "the other to have all")
+        finally:
+            first.send_signal(signal.SIGCONT)
+        wait_until(lambda: shares(stage) == [2, 2], "two workers to share again")
+        assert first.poll() is second.poll() is None
+    assert "lost its membership" in (tmp_path / "a.log").read_text()
+    assert first.returncode == second.returncode == 0
 
 
 def test_a_worker_without_partitions_lives_on(stage: Platform, tmp_path: Path) -> None:
