@@ -2,18 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import click
 
 from tapeline.streams.up import run_until_signal
 from tests.chaos import report
-from tests.chaos.inputs import prepare
-from tests.chaos.run import Outcome, Undisturbed, run
-from tests.chaos.scenario import MEANING, Kind, draw, undisturbed
-from tests.chaos.stage import Stage
-from tests.system.conftest import temporary_home
+from tests.chaos.inputs import NAMES
+from tests.chaos.run import Outcome
+from tests.chaos.scenario import MEANING, Kind, draw
+from tests.chaos.session import UndisturbedError, session
 
 FOLDER = Path(".chaos")
 KINDS = "\n".join(f"  {kind:<12} {what}" for kind, what in MEANING.items())
@@ -46,14 +45,32 @@ def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: 
     allowed = [_kind(name.strip()) for name in kinds.split(",")] if kinds else list(Kind)
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + minutes * 60 if minutes else float("inf")
+    left = takewhile(lambda _: time.monotonic() < deadline, range(seed, seed + runs))
+
+    def tell(outcome: Outcome) -> None:
+        click.echo(report.line(outcome))
+        for difference in outcome.differences:
+            click.echo(f"  ! {difference}", err=True)
+        if outcome.scenario.disturbances:
+            outcomes.append(outcome)
+
+    complete = False
+
+    async def work() -> None:
+        nonlocal complete
+        await session((draw(one, NAMES, allowed, short=short) for one in left), FOLDER, tell)
+        complete = True
+
     try:
-        run_until_signal(_session(range(seed, seed + runs), allowed, short, deadline, outcomes))
+        run_until_signal(work())
+    except UndisturbedError:
+        sys.exit(1)
     finally:
         report.show(outcomes)
         report.write(FOLDER / "latest.json", outcomes)
     if any(one.differences for one in outcomes):
         sys.exit(1)
-    if len(outcomes) < runs and time.monotonic() < deadline:
+    if not complete:
         sys.exit(130)
 
 
@@ -62,33 +79,6 @@ def _kind(name: str) -> Kind:
         return Kind(name)
     except ValueError:
         raise click.BadParameter(f"{name!r} is none of {', '.join(Kind)}", param_hint="--kinds") from None
-
-
-async def _session(
-    seeds: Sequence[int], kinds: Sequence[Kind], short: bool, deadline: float, outcomes: list[Outcome]
-) -> None:
-    with temporary_home() as home:
-        folder = home.path.parent
-        inputs = prepare(folder)
-        known: dict[str, Undisturbed] = {}
-        async with Stage.open(folder) as stage:
-            for seed in seeds:
-                if time.monotonic() > deadline:
-                    return
-                scenario = draw(seed, list(inputs), kinds, short=short)
-                connections = inputs[scenario.input]
-                if scenario.input not in known:
-                    calm = undisturbed(scenario.input)
-                    outcome, learned = await run(stage, calm, connections, None, FOLDER / f"calm-{scenario.input}")
-                    click.echo(f"{report.line(outcome)} ({learned.oracle.messages:,} messages)")
-                    if outcome.differences:
-                        raise click.ClickException("\n".join(["the undisturbed run differs:", *outcome.differences]))
-                    known[scenario.input] = learned
-                outcome, _ = await run(stage, scenario, connections, known[scenario.input], FOLDER / f"seed-{seed}")
-                outcomes.append(outcome)
-                click.echo(report.line(outcome))
-                for difference in outcome.differences:
-                    click.echo(f"  ! {difference}", err=True)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from tapeline.streams.servers import Process
+from tests.chaos.nursery import Tapeline
 
+READY_SECONDS_MAX = 120.0
 RESTART_SECONDS = 0.2
 """Between the end of a worker and its next start."""
+READY = "Worker ready"
+"""What Faust says then."""
 STOP_SECONDS_MAX = 40.0
 """A worker that was asked to end must have done so; it may wait for an absent broker meanwhile."""
 
@@ -24,14 +27,12 @@ class Worker:
         self.role = role
         self.name = name
         self.exits: list[int] = []
+        self.endings: list[str] = []
+        """Why it ended, where it ended by itself."""
         self.starts = 0
         self._wanted = True
-        file = file or name
-        command = [sys.executable, "-m", "tapeline.streams.cli", "worker", role, "--instance", name]
-        self._process = Process(
-            name, command, log=folder / f"{file}.log", pid_file=folder / f"{file}.pid", env=env, cwd=folder
-        )
-        self._kept = asyncio.create_task(self._keep(), name=f"keep {file}")
+        self._process = Tapeline(["worker", role, "--instance", name], folder / f"{file or name}.log", env)
+        self._kept = asyncio.create_task(self._keep(), name=f"keep {name}")
 
     async def pid(self) -> int:
         """Return the process that runs now; waits while it is being started again."""
@@ -42,6 +43,12 @@ class Worker:
     def runs(self, pid: int) -> bool:
         """Whether this process is still the current one."""
         return self._process.pid == pid
+
+    async def ready(self) -> None:
+        """Wait until it has its partitions, or has said that there are none for it."""
+        log = self._process.log
+        while not log.exists() or READY not in log.read_text(errors="replace"):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
     async def retire(self, seconds: float) -> bool:
         """Do not start it again; return whether it ends by itself within so many seconds."""
@@ -58,12 +65,20 @@ class Worker:
 
     async def _keep(self) -> None:
         while True:
-            await self._process.start()
+            self._process.start()
             self.starts += 1
-            self.exits.append(await self._process.wait())
+            status = await self._process.wait()
+            self.exits.append(status)
+            if status > 0:
+                self.endings.append(f"{self.name} ended with {status}: {self._last_words()}")
             if not self._wanted:
                 return
             await asyncio.sleep(RESTART_SECONDS)
+
+    def _last_words(self) -> str:
+        lines = self._process.log.read_text(errors="replace").splitlines()
+        said = [line for line in lines if " [CRITICAL] " in line or line.startswith("tapeline: ")]
+        return said[-1] if said else lines[-1] if lines else "it said nothing"
 
 
 class Crew:
@@ -89,6 +104,11 @@ class Crew:
         """Add a worker."""
         name = f"{role}-{number}"
         self._workers[name] = Worker(role, name, self._folder, self._env)
+
+    async def ready(self) -> None:
+        """Wait until all have begun to read."""
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            await asyncio.gather(*(worker.ready() for worker in self._workers.values()))
 
     async def kill(self, role: str, number: int) -> None:
         """SIGKILL."""
@@ -143,6 +163,11 @@ class Crew:
         """How often a process ended with each status; minus a number: by that signal."""
         return sum((Counter(worker.exits) for worker in self._all()), Counter[int]())
 
+    @property
+    def endings(self) -> list[str]:
+        """Why workers ended by themselves."""
+        return [words for worker in self._all() for words in worker.endings]
+
     async def _dismiss(self, worker: Worker) -> None:
         pid = await worker.pid()
         ended = asyncio.create_task(worker.retire(STOP_SECONDS_MAX))
@@ -167,5 +192,6 @@ class Crew:
         return [*self._workers.values(), *self._former]
 
     def _send(self, number: signal.Signals, pid: int) -> None:
-        self.signals[number.name] += 1
-        os.kill(pid, number)  # ours and not waited for yet, so the number cannot be another's
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, number)
+            self.signals[number.name] += 1

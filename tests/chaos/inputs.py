@@ -23,12 +23,9 @@ LOGICS = """
 logic = "ema_cross"
 params = { fast = 2, slow = 5 }
 
-[logics.breakout]
-params = { window = 50, margin_bps = 0.0 }
-
 [logics.imbalance]
 logic = "order_imbalance"
-params = { smooth = 5, enter = 0.5, leave = 0.2 }
+params = { smooth = 2, enter = 0.3, leave = 0.2 }
 """
 """Several units a partition, and thousands of signals."""
 
@@ -80,12 +77,17 @@ _SIM = {
 }
 
 
+NAMES = ("usdm", "sim", "usdm+sim", "usdm+spot+sim") if SHARED.is_dir() else ("sim", "example+sim")
+"""Of the inputs there are: real recordings only where they lie."""
+
+
 def prepare(folder: Path) -> dict[str, tuple[Connection, ...]]:
-    """Return the inputs by name; those of real recordings only where these are. folder: for the stretches."""
+    """Return the connections of each of NAMES. folder: for the stretches."""
     options = [part for name, value in _SIM.items() for part in (f"--{name}", str(value))]
-    sim = Connection("sim/seed-7", ("sim", *options), _SIM_SECONDS)
-    if not SHARED.is_dir():
-        example = _EXAMPLE.connection("spot", "example", folder)
-        return {"sim": (sim,), "example+sim": (example, sim)}
-    usdm, spot = _USDM.connection("usdm", "usdm", folder), _SPOT.connection("spot", "spot-4", folder)
-    return {"usdm": (usdm,), "sim": (sim,), "usdm+sim": (usdm, sim), "usdm+spot+sim": (usdm, spot, sim)}
+    found = {"sim": Connection("sim/seed-7", ("sim", *options), _SIM_SECONDS)}
+    if SHARED.is_dir():
+        found["usdm"] = _USDM.connection("usdm", "usdm", folder)
+        found["spot"] = _SPOT.connection("spot", "spot-4", folder)
+    else:
+        found["example"] = _EXAMPLE.connection("spot", "example", folder)
+    return {name: tuple(found[one] for one in name.split("+")) for name in NAMES}

@@ -48,10 +48,11 @@ def write(path: Path, outcomes: Sequence[Outcome]) -> None:
             "signals_sent": one.signals_sent,
             "restarts": one.restarts,
             "exits": one.exits,
+            "endings": one.endings,
             "duplicates_skipped": one.duplicates,
             "signals": one.signals,
             "differences": one.differences,
-            "seconds": round(one.seconds, 1),
+            "seconds": {phase: round(seconds, 2) for phase, seconds in one.phases.items()},
         }
         for one in outcomes
     ]

@@ -32,15 +32,29 @@ class Outcome:
     """What came of a run."""
 
     scenario: Scenario
-    seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of the run."""
     kinds: dict[str, int] = field(default_factory=dict)
     signals_sent: dict[str, int] = field(default_factory=dict)
     """Of the operating system, to workers."""
     exits: dict[int, int] = field(default_factory=dict)
+    endings: list[str] = field(default_factory=list)
+    """Why workers ended by themselves."""
     restarts: int = 0
     duplicates: dict[str, int] = field(default_factory=dict)
     signals: int = 0
     differences: list[str] = field(default_factory=list)
+    _moment: float = field(default_factory=time.monotonic)
+
+    def passed(self, phase: str) -> None:
+        """Note that a part of the run is over."""
+        before, self._moment = self._moment, time.monotonic()
+        self.phases[phase] = self._moment - before
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return sum(self.phases.values())
 
 
 @dataclass
@@ -55,34 +69,40 @@ async def run(
     stage: Stage, scenario: Scenario, connections: Sequence[Connection], known: Undisturbed | None, kept: Path
 ) -> tuple[Outcome, Undisturbed]:
     """Run a scenario; without `known` it is what the others are compared with. kept: where logs of a failed run go."""
-    started = time.monotonic()
     outcome = Outcome(scenario)
     for one in scenario.disturbances:
         outcome.kinds[one.kind] = outcome.kinds.get(one.kind, 0) + 1
     async with stage.run({"TAPELINE_WORKER__SNAPSHOT_SECONDS": str(scenario.snapshot_seconds)}) as folder:
+        outcome.passed("topics made")
         async with Crew(folder, stage.env) as crew:
             for role in ROLES:
                 for number in range(scenario.workers[role]):
                     crew.hire(role, number)
+            await crew.ready()
+            outcome.passed("workers ready")
             async with asyncio.TaskGroup() as tasks:
                 feeds = [
                     tasks.create_task(stage.feed(connection, scenario.input_seconds, folder))
                     for connection in connections
                 ]
+                await _flowing(stage.broker)
+                outcome.passed("first record")
                 for one in scenario.disturbances:
                     tasks.create_task(_disturb(stage, crew, one))
+            outcome.passed("input and disturbances")
             outcome.differences += [fault for feed in feeds if (fault := feed.result()) is not None]
             outcome.differences += await _all_done(stage.broker)
+            outcome.passed("rest processed")
             outcome.differences += crew.faults
             outcome.signals_sent, outcome.exits = dict(crew.signals), dict(crew.exits)
-            outcome.restarts = crew.restarts
+            outcome.restarts, outcome.endings = crew.restarts, crew.endings
         log = await asyncio.to_thread(_collect, stage)
         if known is None:
             stored = {one.id for one in log.stored}
             known = Undisturbed(foretell(log.raw, log.instruments, len(log.ticks)), stored)
         outcome.differences += differences(log, known.oracle, known.ids, specs(stage.settings))
         outcome.duplicates, outcome.signals = duplicates(log), len(log.stored)
-        outcome.seconds = time.monotonic() - started
+        outcome.passed("judged")
         if outcome.differences:
             _keep(stage, outcome, log, folder, kept)
     return outcome, known
@@ -107,6 +127,12 @@ async def _disturb(stage: Stage, crew: Crew, one: Disturbance) -> None:
             await stage.kill_broker()
         case Kind.DATABASE:
             await stage.stop_database(one.lasts_seconds)
+
+
+async def _flowing(broker: Broker) -> None:
+    """Wait for the first record of the input."""
+    while not any((await asyncio.to_thread(broker.ends, "raw")).values()):  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 async def _all_done(broker: Broker) -> list[str]:

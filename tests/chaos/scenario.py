@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 ROLES = ("normalize", "logic", "persist")
@@ -44,15 +44,15 @@ _WEIGHT = {
     Kind.DATABASE: 3,
 }
 """How often a kind is drawn, beside the others that are allowed."""
-FIRST_SECONDS = 1.5
-"""Before this the processes load their code and nothing is under way."""
+NOT_OF_WORKERS = {Kind.BROKER_STOP, Kind.BROKER_KILL, Kind.DATABASE}
+FIRST_SECONDS = 0.3
 BROKER_STOP_SECONDS, DATABASE_SECONDS = 20.0, 60.0
 """How long they are away at the longest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One thing that is done. at_seconds: after the input began; lasts_seconds: until it is taken back."""
+    """One thing that is done. at_seconds: after the first record came; lasts_seconds: until it is taken back."""
 
     kind: Kind
     at_seconds: float
@@ -93,38 +93,34 @@ def draw(seed: int, inputs: Sequence[str], kinds: Sequence[Kind] = tuple(Kind), 
     chance = random.Random(seed)
     chosen = _choose(chance, kinds)
     workers = {role: chance.choice((1, 1, 1, 2)) for role in ROLES}
-    input_seconds = chance.uniform(4.0, 6.0)
-    done: list[Disturbance] = []
+    input_seconds = chance.uniform(3.0, 5.0)
+    found: list[Disturbance] = []
     for kind in chosen:
-        role = chance.choice(ROLES)
+        role = "" if kind in NOT_OF_WORKERS else chance.choice(ROLES)
+        at, lasts = chance.uniform(FIRST_SECONDS, input_seconds), 0.0
         match kind:
-            case Kind.KILL | Kind.TERM:
-                at, lasts = chance.uniform(FIRST_SECONDS, input_seconds + 1), 0.0
             case Kind.FREEZE:
-                at, lasts = chance.uniform(2.5, 4.0), SESSION_SECONDS + chance.uniform(0.5, 2.5)
+                at, lasts = chance.uniform(0.5, 2.0), SESSION_SECONDS + chance.uniform(0.5, 2.5)
                 workers[role] = max(workers[role], chance.choice((1, 2, 2, 2)))  # mostly somebody takes over
                 input_seconds = max(input_seconds, at + lasts + chance.uniform(-1.0, 1.5))
             case Kind.TWIN:
-                at, lasts = chance.uniform(2.5, input_seconds), chance.uniform(0.5, 5.0)
+                lasts = chance.uniform(0.3, 4.0)
                 input_seconds = max(input_seconds, at + lasts + 0.5)
             case Kind.SCALE:
-                at, lasts = chance.uniform(1.5, 3.0), chance.uniform(3.5, 5.5)
-                workers[role] = 1
-                input_seconds = max(input_seconds, at + lasts + 2.0)
+                at, lasts = chance.uniform(0.0, 1.0), chance.uniform(2.0, 4.5)
+                input_seconds = max(input_seconds, at + lasts + 1.5)
             case Kind.BROKER_STOP:
-                at, lasts = chance.uniform(2.0, input_seconds), _how_long(chance, 0.15, BROKER_STOP_SECONDS, short)
-            case Kind.BROKER_KILL:
-                at, lasts = chance.uniform(2.0, input_seconds), 0.0
+                lasts = _how_long(chance, 0.15, BROKER_STOP_SECONDS, short)
             case Kind.DATABASE:
-                at, lasts = chance.uniform(2.0, input_seconds), _how_long(chance, 0.1, DATABASE_SECONDS, short)
-        if kind in (Kind.BROKER_STOP, Kind.BROKER_KILL, Kind.DATABASE):
-            role = ""
-        worker = chance.randrange(workers[role]) if role and kind is not Kind.SCALE else 0
-        done.append(Disturbance(kind, at, role, worker, lasts))
+                lasts = _how_long(chance, 0.1, DATABASE_SECONDS, short)
+        found.append(Disturbance(kind, at, role, lasts_seconds=lasts))
+    for one in found:
+        if one.kind is Kind.SCALE:
+            workers[one.role] = 1
+    hit = [replace(one, worker=chance.randrange(workers[one.role])) if one.role else one for one in found]
+    hit.sort(key=lambda one: one.at_seconds)
     name, snapshot_seconds = chance.choice(inputs), chance.choice((0.5, 1.0, 2.0))
-    return Scenario(
-        seed, name, input_seconds, workers, snapshot_seconds, tuple(sorted(done, key=lambda one: one.at_seconds))
-    )
+    return Scenario(seed, name, input_seconds, workers, snapshot_seconds, tuple(hit))
 
 
 def _choose(chance: random.Random, kinds: Sequence[Kind]) -> list[Kind]:
@@ -140,5 +136,5 @@ def _choose(chance: random.Random, kinds: Sequence[Kind]) -> list[Kind]:
 
 
 def _how_long(chance: random.Random, share: float, longest: float, short: bool) -> float:
-    is_long, seconds = chance.random() < share and not short, chance.uniform(2.0, 6.0)
+    is_long, seconds = chance.random() < share and not short, chance.uniform(1.0, 5.0)
     return longest if is_long else seconds

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +14,11 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tapeline.schemas import TOPICS
 from tapeline.streams.home import Home
-from tapeline.streams.servers import Process, Servers
+from tapeline.streams.servers import Servers
 from tapeline.streams.settings import Settings, load_settings
 from tapeline.streams.topics import State, TopicAdmin, ensure_topics
 from tests.chaos.inputs import LOGICS, SETTINGS, Connection
+from tests.chaos.nursery import Tapeline
 from tests.chaos.scenario import SESSION_SECONDS
 from tests.system.broker import INPUTS, Broker, wait_until
 
@@ -59,11 +59,14 @@ class Stage:
         folder = self.folder / name
         folder.mkdir()
         self.dsn = psycopg.conninfo.make_conninfo(self.servers.dsn, dbname=name)
-        self.env = self.env | {"TAPELINE_DATABASE__DSN": self.dsn, **more}
-        with psycopg.connect(self.servers.dsn, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        await asyncio.to_thread(self._fresh_topics)
-        yield folder
+        before, self.env = self.env, self.env | {"TAPELINE_DATABASE__DSN": self.dsn, **more}
+        try:
+            with psycopg.connect(self.servers.dsn, autocommit=True) as connection:
+                connection.execute(f'CREATE DATABASE "{name}"')
+            await asyncio.to_thread(self._fresh_topics)
+            yield folder
+        finally:
+            self.env = before
         with psycopg.connect(self.servers.dsn, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
         shutil.rmtree(folder)
@@ -77,19 +80,10 @@ class Stage:
         """Ingest a connection so that it takes so long; return why it failed."""
         name = connection.source.replace("/", "-")
         speed = f"{connection.feed_seconds / seconds:.3f}x"
-        command = [
-            sys.executable,
-            "-m",
-            "tapeline.streams.cli",
-            "ingest",
-            *connection.args,
-            "--speed",
-            speed,
-            "--quiet",
-        ]
-        log, pid_file = folder / f"ingest-{name}.log", folder / f"ingest-{name}.pid"
-        process = Process(name, command, log=log, pid_file=pid_file, env=self.env, cwd=folder)
-        await process.start()
+        process = Tapeline(
+            ["ingest", *connection.args, "--speed", speed, "--quiet"], folder / f"ingest-{name}.log", self.env
+        )
+        process.start()
         try:
             status = await process.wait()
         finally:

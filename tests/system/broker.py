@@ -11,6 +11,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from tapeline.schemas import Rejected, TickFrame
 from tapeline.streams.frame_reader import FrameReader
 
+PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH}
+"""What a leader that was just elected answers for a moment."""
 INPUTS = {"normalize": "raw", "logic": "ticks", "persist": "signals"}
 """Which topic each role reads, in the order of the way of a tick."""
 
@@ -50,7 +52,7 @@ class Broker:
             try:
                 found = self.admin.list_offsets(wanted, request_timeout=30)
                 return {one.partition: future.result().offset for one, future in found.items()}
-            except KafkaException as error:  # a leader that was just elected refuses for a moment
+            except KafkaException as error:
                 if error.args[0].code() not in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH):
                     raise
                 return {}

@@ -1,0 +1,27 @@
+"""A short form of `make chaos`: every kind of disturbance once, with real servers and processes."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.inputs import NAMES
+from tests.chaos.run import Outcome
+from tests.chaos.scenario import Kind, draw
+from tests.chaos.session import session
+
+SEED = 4
+FOLDER = Path(".chaos")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # three minutes on two idle cores
+def test_no_disturbance_changes_the_signals() -> None:
+    outcomes: list[Outcome] = []
+    scenarios = [draw(SEED, [NAMES[-1]], [kind], short=True) for kind in Kind]
+    asyncio.run(session(scenarios, FOLDER, outcomes.append))
+    assert [difference for outcome in outcomes for difference in outcome.differences] == []
+    assert len(outcomes) == 1 + len(Kind)
+    assert all(outcome.signals > 1000 for outcome in outcomes)
+    disturbed = {kind for outcome in outcomes for kind in outcome.kinds}
+    assert disturbed == set(Kind)
