@@ -49,6 +49,8 @@ def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: 
 
     def tell(outcome: Outcome) -> None:
         click.echo(report.line(outcome))
+        for ending in outcome.endings:
+            click.echo(f"  ~ {ending}")
         for difference in outcome.differences:
             click.echo(f"  ! {difference}", err=True)
         if outcome.scenario.disturbances:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,17 +62,31 @@ class Undisturbed:
     """What an input gives when nothing happens."""
 
     oracle: Oracle
-    ids: set[str]
+    stored: list[Signal]
+
+    @property
+    def ids(self) -> set[str]:
+        """Of all signals."""
+        return {one.id for one in self.stored}
 
 
 async def run(
-    stage: Stage, scenario: Scenario, connections: Sequence[Connection], known: Undisturbed | None, kept: Path
+    stage: Stage,
+    scenario: Scenario,
+    connections: Sequence[Connection],
+    known: Undisturbed | None,
+    kept: Path,
+    settings: Mapping[str, str] | None = None,
 ) -> tuple[Outcome, Undisturbed]:
-    """Run a scenario; without `known` it is what the others are compared with. kept: where logs of a failed run go."""
+    """Run a scenario; without `known` it is what the others are compared with.
+
+    kept: where the logs of a run that differs go. settings: environment of this run's processes beside the stage's.
+    """
     outcome = Outcome(scenario)
     for one in scenario.disturbances:
         outcome.kinds[one.kind] = outcome.kinds.get(one.kind, 0) + 1
-    async with stage.run({"TAPELINE_WORKER__SNAPSHOT_SECONDS": str(scenario.snapshot_seconds)}) as folder:
+    snapshots = {"TAPELINE_WORKER__SNAPSHOT_SECONDS": str(scenario.snapshot_seconds)}
+    async with stage.run(snapshots | dict(settings or {})) as folder:
         outcome.passed("topics made")
         async with Crew(folder, stage.env) as crew:
             for role in ROLES:
@@ -91,15 +105,14 @@ async def run(
                     tasks.create_task(_disturb(stage, crew, one))
             outcome.passed("input and disturbances")
             outcome.differences += [fault for feed in feeds if (fault := feed.result()) is not None]
-            outcome.differences += await _all_done(stage.broker)
+            outcome.differences += await all_done(stage.broker)
             outcome.passed("rest processed")
             outcome.differences += crew.faults
             outcome.signals_sent, outcome.exits = dict(crew.signals), dict(crew.exits)
             outcome.restarts, outcome.endings = crew.restarts, crew.endings
-        log = await asyncio.to_thread(_collect, stage)
+        log = await asyncio.to_thread(collect, stage)
         if known is None:
-            stored = {one.id for one in log.stored}
-            known = Undisturbed(foretell(log.raw, log.instruments, len(log.ticks)), stored)
+            known = Undisturbed(foretell(log.raw, log.instruments, len(log.ticks)), log.stored)
         outcome.differences += differences(log, known.oracle, known.ids, specs(stage.settings))
         outcome.duplicates, outcome.signals = duplicates(log), len(log.stored)
         outcome.passed("judged")
@@ -135,17 +148,19 @@ async def _flowing(broker: Broker) -> None:
         await asyncio.sleep(0.02)
 
 
-async def _all_done(broker: Broker) -> list[str]:
+async def all_done(broker: Broker) -> list[str]:
     """Wait until the roles are done; return where they are if that takes too long."""
     deadline = time.monotonic() + DONE_SECONDS_MAX
-    while not await asyncio.to_thread(broker.done):
-        if time.monotonic() > deadline:
-            return [f"not done after {DONE_SECONDS_MAX:.0f} s: {_progress(broker)}"]
+    while time.monotonic() < deadline:
+        with suppress(KafkaException):  # a broker that has just started
+            if await asyncio.to_thread(broker.done):
+                return []
         await asyncio.sleep(0.1)
-    return []
+    return [f"not done after {DONE_SECONDS_MAX:.0f} s: {_progress(broker)}"]
 
 
-def _collect(stage: Stage) -> Log:
+def collect(stage: Stage) -> Log:
+    """Read everything that a run left behind."""
     broker = stage.broker
     instruments: dict[str, Instrument] = {}
     for _, _, value in broker.records("instruments"):

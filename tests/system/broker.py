@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.schemas import Rejected, TickFrame
@@ -73,8 +73,8 @@ class Broker:
         except KafkaException:
             return {}
 
-    def records(self, topic: str) -> Iterator[tuple[int, int, bytes]]:
-        """(partition, offset, value) of everything in a topic now."""
+    def messages(self, topic: str) -> Iterator[Message]:
+        """Everything in a topic now, each with a value."""
         left = {partition: end for partition, end in self.ends(topic).items() if end > 0}
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "test", "fetch.queue.backoff.ms": 5})
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
@@ -82,14 +82,17 @@ class Broker:
             message = consumer.poll(30)
             assert message is not None, f"{topic} gave nothing, {left} are left"
             assert message.error() is None, message.error()
-            partition, offset, value = message.partition(), message.offset(), message.value()
-            assert partition is not None
-            assert offset is not None
-            assert value is not None
-            yield partition, offset, value
+            assert message.value() is not None
+            yield message
+            partition, offset = cast(int, message.partition()), cast(int, message.offset())
             if offset + 1 >= left.get(partition, 0):
                 left.pop(partition, None)
         consumer.close()
+
+    def records(self, topic: str) -> Iterator[tuple[int, int, bytes]]:
+        """(partition, offset, value) of everything in a topic now."""
+        for message in self.messages(topic):
+            yield cast(int, message.partition()), cast(int, message.offset()), cast(bytes, message.value())
 
     def frames(self) -> Iterator[TickFrame]:
         """Every tick frame once, as a reader of each partition sees them."""
