@@ -286,6 +286,8 @@ class WorkerSettings(Table):
     """A role writes its state so often; a restart repeats at most that much work."""
     session_timeout_seconds: int = Field(default=10, ge=6, le=300)
     """A worker that was silent for so long loses its partitions."""
+    stuck_seconds: float = Field(default=30.0, ge=5, le=3600)
+    """A process whose work stands still for so long is ended, to be started again."""
 
 
 class TelemetrySettings(Table):

@@ -14,10 +14,9 @@ from tapeline.streams.group_consumer import GroupConsumer
 from tapeline.streams.role import Role
 from tapeline.streams.stats import WatchdogState
 
-STUCK_SECONDS = 30.0
 LOOK_SECONDS = 1.0
-SUSPECT_SECONDS = 5.0
-"""So long something may stand still before it is worth showing."""
+SUSPECT_SHARE = 0.2
+"""Of the time after which a process is ended: so long something may stand still before it is worth showing."""
 
 
 @dataclass(slots=True)
@@ -70,6 +69,7 @@ class Watchdog:
 
     def __init__(self, role: Role, group: GroupConsumer, end: Callable[[str], None]) -> None:
         self._role = role
+        self._stuck_seconds = role.settings.worker.stuck_seconds
         self._group = group
         self._end = end
         self._loop = asyncio.get_running_loop()
@@ -93,10 +93,10 @@ class Watchdog:
             now = time.monotonic()
             seconds, what = judge.look(now, self._facts())
             reason = f"{what}, for {seconds:.0f} s"
-            if seconds > STUCK_SECONDS:
+            if seconds > self._stuck_seconds:
                 stats.watchdog, stats.watchdog_reason = WatchdogState.ENDING, reason
                 self._end(f"the watchdog ends this process: {reason}")
-            suspect = seconds > SUSPECT_SECONDS
+            suspect = seconds > self._stuck_seconds * SUSPECT_SHARE
             stats.watchdog = WatchdogState.SUSPECT if suspect else WatchdogState.OK
             stats.watchdog_reason = reason if suspect else ""
 

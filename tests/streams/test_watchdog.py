@@ -1,6 +1,8 @@
 """The watchdog's judgement, with facts and time made by hand."""
 
-from tapeline.streams.watchdog import STUCK_SECONDS, Facts, Judge
+from tapeline.streams.watchdog import Facts, Judge
+
+STUCK_SECONDS = 30.0
 
 
 def watch(judge: Judge, start: int, seconds: int, facts: Facts | None = None, **changes: object) -> tuple[float, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from confluent_kafka import KafkaException
 
@@ -33,10 +34,11 @@ def stage() -> Iterator[Platform]:
 
 
 @contextmanager
-def worker(platform: Platform, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(platform: Platform, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """An unnamed `tapeline worker normalize`."""
+    command = [*TAPELINE, "worker", "normalize"]
     with log.open("wb") as out:
-        process = subprocess.Popen([*TAPELINE, "worker", "normalize"], env=platform.env, stdout=out, stderr=out)
+        process = subprocess.Popen(command, env=platform.env | (env or {}), stdout=out, stderr=out)
     try:
         yield process
     finally:
@@ -78,6 +80,25 @@ def test_a_frozen_worker_loses_its_partitions_and_takes_part_again(stage: Platfo
         assert first.poll() is second.poll() is None
     assert "lost its membership" in (tmp_path / "a.log").read_text()
     assert first.returncode == second.returncode == 0
+
+
+def test_a_worker_whose_work_stands_still_ends_with_the_reason(stage: Platform, tmp_path: Path) -> None:
+    """The broker is frozen while a worker waits for its confirmations: no error comes, nothing moves."""
+    env = {"TAPELINE_WORKER__STUCK_SECONDS": "5", "TAPELINE_WORKER__SESSION_TIMEOUT_SECONDS": "60"}
+    broker = psutil.Process(wait_until(lambda: stage.pid_of("kafka"), "the broker's process"))
+    log = tmp_path / "a.log"
+    with worker(stage, log, env) as stuck:
+        wait_until(lambda: shares(stage) == [4], "the worker to have all")
+        feed = stage.start("ingest", "sim", "--rate", "2000", "--speed", "1x", "--quiet")
+        wait_until(lambda: sum(stage.ends("ticks").values()) > 10, "ticks to flow")
+        broker.suspend()
+        try:
+            assert stuck.wait(60) == 70
+        finally:
+            broker.resume()
+        feed.terminate()
+        feed.wait(60)
+    assert "the watchdog ends this process: the broker confirms nothing" in log.read_text()
 
 
 def test_a_worker_without_partitions_lives_on(stage: Platform, tmp_path: Path) -> None:
