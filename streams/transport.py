@@ -18,9 +18,10 @@ from typing import Any, NoReturn, cast
 import faust
 from confluent_kafka import Message as KafkaMessage
 from faust.transport import base
+from faust.transport.conductor import Conductor as FaustConductor
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.producer import Producer as FaustProducer
-from faust.types import TP, ConsumerMessage, RecordMetadata
+from faust.types import TP, ConsumerMessage, Message, RecordMetadata
 from faust.types.transports import ConsumerCallback
 
 from tapeline.schemas import TapelineError, partition_of
@@ -46,6 +47,24 @@ class Record(ConsumerMessage):
 
     __slots__ = ("assignment",)
     assignment: int | None
+
+
+class Conductor(FaustConductor):
+    """Hands records to the streams that read them, as they are: nothing is decoded, and a full stream is waited for.
+
+    Faust's own starts a task for each record while a stream is full, which it always is when there is much to do.
+    """
+
+    def _compile_message_handler(self) -> ConsumerCallback:
+        app, streams_of = self.app, self._tp_index
+
+        async def on_message(message: Message) -> None:
+            await app.flow_control.acquire()
+            for channel in streams_of[message.tp]:
+                message.incref()
+                await channel.queue.put(faust.Event(app, message.key, message.value, message.headers, message))
+
+        return on_message
 
 
 class Consumer(FaustConsumer):
@@ -407,7 +426,7 @@ def role_app(role: Role, settings: Settings, instance: str | None, web_port: int
         "session_timeout_seconds": settings.worker.session_timeout_seconds,
     }
     drivers = {"Consumer": type("Consumer", (Consumer,), members), "Producer": type("Producer", (Producer,), members)}
-    transport = type("Transport", (base.Transport,), {**drivers, "driver_version": "tapeline"})
+    transport = type("Transport", (base.Transport,), {**drivers, "Conductor": Conductor, "driver_version": "tapeline"})
     app.transport = app.producer_transport = transport(app.conf.broker_consumer, app)
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)
     safe: dict[int, int] = {}  # next offsets that may be committed; one that was not taken is tried again
