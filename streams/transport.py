@@ -79,6 +79,7 @@ class Consumer(FaustConsumer):
         self.app.consumer_generation_id = GENERATION
         self.group: GroupConsumer | None = None
         self.watchdog: Watchdog | None = None
+        self._safe: dict[int, int] = {}  # next offsets of our partitions that may be committed
 
     # Starting and stopping
 
@@ -106,6 +107,17 @@ class Consumer(FaustConsumer):
         self.watchdog = Watchdog(role, self.group, lambda reason: self.fail(TapelineError(reason)))
         self.watchdog.start()
 
+    async def checkpoint(self) -> None:
+        """Make the work so far safe, then tell the broker where we are; what it did not take is told again."""
+        if self.group is None:
+            return
+        try:
+            offsets = await self.role.checkpoint()
+        except Exception as error:
+            end_process(self.role, error)
+        self._safe |= {partition: offset for partition, offset in offsets.items() if partition in self._safe}
+        self.group.commit(self._safe)
+
     async def leave(self) -> None:
         """Give the partitions away and leave the group; the role's state is safe afterwards."""
         if self.watchdog is not None:
@@ -123,6 +135,7 @@ class Consumer(FaustConsumer):
         )
         # Faust learns which partitions there are now, and lets its streams go on.
         await self.on_partitions_assigned(self._faust_partitions({*self._ours(), *partitions}), GENERATION)
+        self._safe |= starts
         log.info("role %s reads %s from %s", self.role.name, self.role.input.name, starts or "no partition more")
         return starts
 
@@ -184,6 +197,8 @@ class Consumer(FaustConsumer):
             self.app.on_rebalance_start()
 
     async def _gone(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self._safe.pop(partition, None)
         gone = self._faust_partitions(partitions)
         self._active_partitions.difference_update(gone)
         await self.app.on_partitions_revoked.send(gone)
@@ -429,16 +444,10 @@ def role_app(role: Role, settings: Settings, instance: str | None, web_port: int
     transport = type("Transport", (base.Transport,), {**drivers, "Conductor": Conductor, "driver_version": "tapeline"})
     app.transport = app.producer_transport = transport(app.conf.broker_consumer, app)
     app.conf.datadir.parent.mkdir(parents=True, exist_ok=True)
-    safe: dict[int, int] = {}  # next offsets that may be committed; one that was not taken is tried again
 
     @app.timer(interval=settings.worker.snapshot_seconds, name=f"{role.name}.checkpoint")  # type: ignore[untyped-decorator]
     async def now_and_then() -> None:
-        if (group := _consumer(app).group) is not None and group.partitions:
-            try:
-                safe.update(await role.checkpoint())
-            except Exception as error:
-                end_process(role, error)
-            group.commit(safe)
+        await _consumer(app).checkpoint()
 
     @app.on_before_shutdown.connect
     async def before_shutdown(*_: Any, signal: Any, **__: Any) -> None:
