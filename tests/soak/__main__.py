@@ -1,0 +1,133 @@
+"""`python -m tests.soak`: a steady feed through `tapeline up`, watched for minutes; `make soak` calls it."""
+
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+from confluent_kafka import KafkaException
+from rich.console import Console
+from rich.table import Table
+
+from tapeline.streams.workers import WorkerFiles, WorkerStats
+from tests.soak.verdict import JUDGED, ROLES, Sample, Verdict, judge, minutes
+from tests.system.broker import INPUTS
+from tests.system.conftest import temporary_home
+from tests.system.platform import Platform, running_platform, wait_until
+
+FILE = Path(".soak/latest.json")
+EVERY_SECONDS = 2.0
+
+
+@click.command()
+@click.option("--minutes", "length", default=10.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--rate", default=20_000, show_default=True, help="Messages a second.")
+def main(length: float, rate: int) -> None:
+    """Feed a simulated market at a steady rate, and see that memory does not grow and nothing falls behind.
+
+    Exit status 0: it passed. 1: it failed, and says why. The table is written to .soak/latest.json too.
+
+    \b
+    Examples:
+      python -m tests.soak
+      python -m tests.soak --minutes 2
+      python -m tests.soak --minutes 60 --rate 50000
+    """
+    verdict, rows = soak(length * 60, rate, click.echo)
+    FILE.parent.mkdir(exist_ok=True)
+    found = {"rate": rate, "passed": not verdict.faults, **asdict(verdict), "minutes": rows}
+    FILE.write_text(json.dumps(found, indent=2))
+    _show(verdict, rows)
+    for fault in verdict.faults:
+        click.echo(f"FAIL: {fault}")
+    click.echo("FAIL" if verdict.faults else "PASS")
+    sys.exit(bool(verdict.faults))
+
+
+def soak(seconds: float, rate: int, tell: Callable[[str], None]) -> tuple[Verdict, list[dict[str, Any]]]:
+    """Run the platform under the feed for so long; return the verdict and a row a minute. tell: what goes on."""
+    with temporary_home() as home, running_platform(home) as platform:
+        market = ("--rate", str(rate), "--start", "now", "--pause-seconds", "0")
+        ingest = platform.start("ingest", "sim", *market, "--speed", "1x", "--quiet")
+        wait_until(lambda: any(platform.ends("raw").values()), "the feed to begin")
+        samples: list[Sample] = []
+        for sample in _samples(platform, seconds):
+            samples.append(sample)
+            if len(samples) % 15 == 0:
+                lag = ", ".join(f"{role} {records}" for role, records in sample.lag_records.items())
+                done = f"{sample.messages:,} messages, {sample.signals:,} signals"
+                tell(f"{sample.seconds:.0f} s: {done}; records behind: {lag}")
+        assert ingest.poll() is None, "the feed goes on to the end"
+    return judge(samples, rate), list(minutes(samples))
+
+
+def _samples(platform: Platform, seconds: float) -> Iterator[Sample]:
+    """Look every two seconds; a look that cannot be taken, because something is being started again, is left out."""
+    started = time.monotonic()
+    while (now := time.monotonic() - started) < seconds:
+        with suppress(psutil.Error, KafkaException, OSError):
+            yield _sample(platform, now)
+        time.sleep(max(0.0, started + now + EVERY_SECONDS - time.monotonic()))
+
+
+def _sample(platform: Platform, seconds: float) -> Sample:
+    up, ingest = platform.started
+    addresses = platform.home.addresses()
+    pids = dict(addresses.pids) if addresses is not None else {}
+    trees = {name: _rss(pid) for name, pid in {**pids, "ingest": ingest.pid}.items()}
+    trees["up"] = psutil.Process(up.pid).memory_info().rss
+    ends = {role: platform.ends(topic) for role, topic in INPUTS.items()}
+    committed = {role: platform.committed(role, topic) for role, topic in INPUTS.items()}
+    return Sample(
+        seconds=seconds,
+        rss_bytes=trees,
+        pids={name: pids.get(name, 0) for name in ROLES},
+        lag_records={role: sum(ends[role].values()) - sum(committed[role].values()) for role in ROLES},
+        input_records={role: sum(ends[role].values()) for role in ROLES},
+        messages=_messages(platform),
+        signals=sum(ends["persist"].values()),
+    )
+
+
+def _rss(pid: int) -> int:
+    leader = psutil.Process(pid)
+    return sum(one.memory_info().rss for one in (leader, *leader.children(recursive=True)))
+
+
+def _messages(platform: Platform) -> int:
+    """How many messages the normaliser has taken, as it says itself."""
+    for worker in WorkerFiles(platform.home).live():
+        with urllib.request.urlopen(f"http://{worker.address}/status", timeout=5) as answer:
+            stats = WorkerStats.decode(answer.read())
+        for role in stats.roles:
+            if role.name == "normalize":
+                return sum(partition.items for partition in role.partitions.values())
+    return 0
+
+
+def _show(verdict: Verdict, rows: list[dict[str, Any]]) -> None:
+    names = list(verdict.growth)
+    columns = [*(f"{name} MB" for name in names), *(f"{role} lag s" for role in ROLES), "messages/s", "signals/s"]
+    table = Table("minute", *columns, box=None)
+    for row in rows:
+        table.add_row(
+            str(row["minute"]),
+            *(f"{row['rss_mb'].get(name, 0):.1f}" for name in names),
+            *(f"{row['lag_seconds'].get(role, 0):.1f}" for role in ROLES),
+            f"{row['messages_per_second']:,}",
+            f"{row['signals_per_second']:,}",
+        )
+    judged = [f"{verdict.growth[name]:+.2%}{'' if name in JUDGED else ' (not judged)'}" for name in names]
+    table.add_row("growth", *judged, *(f"{verdict.lag_seconds_max[role]:.1f}" for role in ROLES))
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    main()
