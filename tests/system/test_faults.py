@@ -134,8 +134,8 @@ def test_nothing_lands_behind_a_batch_that_the_broker_refuses(lab: Lab) -> None:
                 await until(lambda: len(crew.endings) >= 2, "the normaliser to end twice")
                 for ending in crew.endings:
                     assert ending.startswith("normalize-0 ended with 70: ")
-                    assert "ticks[" in ending
                     assert "Message size too large" in ending
+                    assert "ticks" in ending
                 assert {frame.origin_offset for frame in stage.broker.frames()} == set(range(40))
                 set_largest_batch(stage, TICKS.name, int(TICKS.settings()["max.message.bytes"]))
                 assert await all_done(stage.broker) == []
@@ -284,7 +284,9 @@ def test_any_size_of_frames_gives_the_same_signals(lab: Lab, name: str) -> None:
             for one in found.stored:
                 words = (one.side, one.strength, one.price, one.ts_event_ns, one.ts_recv_ns)
                 said[-1].setdefault(f"{one.logic} {one.instrument}", []).append(words)
-        assert sum(map(len, said[0].values())) > 1000
-        assert said[0] == said[1] == said[2]
+            assert outcome.signals > 500
+        for other in said[1:]:
+            assert other.keys() == said[0].keys()
+            assert [key for key, words in other.items() if words != said[0][key]] == []
 
     lab.runner.run(play(lab.stage))
