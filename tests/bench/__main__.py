@@ -1,279 +1,192 @@
-"""`make bench`: messages/s from raw to signals, and latency, beside plain Faust in the same run.
-
-Prints a table and writes .bench/latest.json: rows of name, value, unit, peer, peer_value, ratio, samples.
-Each contender reads the same trades from a real broker and writes an EMA cross's signals back to it.
-"""
+"""`make bench`: run every contender over the same messages and the same broker, print a table, keep it as JSON."""
 
 import asyncio
-import json
 import os
-import subprocess
+import shutil
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import click
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 from rich.console import Console
-from rich.table import Table
 
-from tapeline.schemas import RawFrame, Signal
+from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
-from tapeline.streams.producer import Producer
 from tapeline.streams.servers import Servers
-from tapeline.streams.settings import load_settings
-from tapeline.streams.topics import ensure_topics
-from tests.bench.market import FAST, SLOW, now_ns, signal_count, trades
+from tests.bench import report
+from tests.bench.lab import ROOT, BenchError, Lab
+from tests.bench.latency import Ages, Latency, idle_percent
+from tests.bench.market import Market
+from tests.bench.peers.contract import Peer, PythonPeer, UnavailablePeerError
+from tests.bench.peers.kafka_streams import KafkaStreams
+from tests.bench.peers.quix import Quix
+from tests.bench.pipelines import Floor, Ours, Pipeline
+from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
+from tests.bench.throughput import Throughput
 
-OURS_MESSAGES = 400_000
-PEER_MESSAGES = 40_000
-FRAME_MESSAGES = 1_000
-LATENCY_RATE = 2_000
-LATENCY_SECONDS = 10
-FEED_SECONDS = 0.005
-"""How often what is due is fed: the default of `[frames] wait_ms`."""
-DEADLINE_SECONDS = 300
-
-Record = tuple[int, bytes]
-"""(broker timestamp in ms, value)"""
+LATEST, PARTIAL = ROOT / ".bench" / "latest.json", ROOT / ".bench" / "partial.json"
+LINGERS_MS = (5, 0)
+"""Of the feed of peers where latency counts."""
+NEVER_FED_FAST = "quix"
+"""Not among the peers of latency."""
 
 
-class Tail:
-    """Reads a topic of one partition as records come, from its beginning or (`new`) its present end."""
+def peers() -> list[Peer]:
+    """Return every peer."""
+    return [
+        KafkaStreams(),
+        PythonPeer("confluent", "tests.bench.peers.confluent_loop", assigned=True),
+        Quix(),
+        PythonPeer("faust", "tests.bench.peers.plain_faust", assigned=False),
+    ]
 
-    def __init__(self, bootstrap: str, topic: str, *, new: bool = False) -> None:
-        self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "bench", "fetch.queue.backoff.ms": 1, "log_level": 3}
-        )
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
-        self._consumer.assign([TopicPartition(topic, 0, end if new else 0)])
 
-    def read(self, wait_s: float = 0.05) -> list[Record]:
-        """Return what came, waiting for at most `wait_s`."""
+class Bench:
+    """One run: what was measured so far, and who could not be had."""
+
+    def __init__(self, lab: Lab, plan: Plan) -> None:
+        self._lab = lab
+        self._plan = plan
+        self.rows: list[report.Row] = []
+        self.missing: list[str] = []
+
+    async def run(self) -> None:
+        """1. get the peers, 2. make the messages, 3. measure each part."""
+        lab, plan = self._lab, self._plan
+        found = await self._prepared()
+        with lab.progress(f"making the market: {plan.rows:,} trades of each symbol"):
+            market = Market(plan.rows)
+        ours = Ours(lab)
+        every: list[Pipeline] = [ours, Floor()]
+        pipelines = [pipeline for pipeline in every if plan.wants(pipeline.name)]
+        throughput = Throughput(lab, plan, market, ours, pipelines)
+        if "throughput" in plan.parts:
+            await throughput.beside(found)
+        if "frames" in plan.parts and pipelines:
+            await throughput.frames()
+        self.rows += report.throughput_rows(throughput.results.samples)
+        self.rows += report.memory_rows(throughput.results.samples)
+        if "latency" in plan.parts:
+            await self._latency(Latency(lab, plan, market, ours), pipelines, found)
+        if "idle" in plan.parts and plan.wants(OURS):
+            percent = await idle_percent(lab, plan, ours)
+            self.rows.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
+            self.rows += [
+                report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
+            ]
+
+    async def _prepared(self) -> list[Peer]:
         found = []
-        message = self._consumer.poll(wait_s)
-        while message is not None:
-            value = message.value()
-            if message.error() is None and value is not None:
-                found.append((message.timestamp()[1], value))
-            message = self._consumer.poll(0)
+        for peer in peers():
+            if self._plan.wants(peer.name):
+                try:
+                    await peer.prepare(self._lab)
+                    found.append(peer)
+                except UnavailablePeerError as error:
+                    self.missing.append(f"{peer.name}: {error}")
+                    self._lab.console.print(f"without {peer.name}: {error}", style="bold red", markup=False)
         return found
 
-    def read_until(self, enough: Callable[[list[Record]], bool]) -> list[Record]:
-        """Read until `enough` of everything read so far."""
-        records: list[Record] = []
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not enough(records):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(records)} records after {DEADLINE_SECONDS} s")
-            records += self.read()
-        return records
+    async def _latency(self, latency: Latency, pipelines: Sequence[Pipeline], found: Sequence[Peer]) -> None:
+        for rate in self._plan.latency_seconds:
+            self._lab.console.print(f"latency at {rate:,} messages/s", style="bold")
+            of_pipelines: dict[str, Ages | None] = {}
+            for pipeline in pipelines:
+                of_pipelines[pipeline.name] = await latency.pipeline(pipeline, rate)
+                self._say(pipeline.name, of_pipelines[pipeline.name])
+            ours = of_pipelines.pop(OURS, None)
+            label = f"{rate // 1_000}k"
+            for linger_ms in LINGERS_MS:
+                beside = of_pipelines if linger_ms else {}
+                for peer in found:
+                    if peer.name != NEVER_FED_FAST:
+                        beside[peer.name] = await latency.peer(peer, rate, linger_ms)
+                        self._say(f"{peer.name}, fed with {linger_ms} ms linger", beside[peer.name])
+                if beside or linger_ms:
+                    self.rows += report.latency_rows(label if linger_ms else f"{label}_no_linger", ours, beside)
+
+    def _say(self, who: str, ages: Ages | None) -> None:
+        if ages is None:
+            said = "does not keep up"
+        else:
+            said = "  ".join(f"{name} {np.percentile(ages, at):.1f}" for name, at in report.QUANTILES.items()) + " ms"
+        self._lab.console.print(f"  {who:<40} {said}", highlight=False, soft_wrap=True)
 
 
-@contextmanager
-def worker(*command: str, env: dict[str, str], log: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process while the context lasts; entered once its log says `ready`."""
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", *command], stdout=out, stderr=out, env=os.environ | env)
-    try:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while ready not in log.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command} is not ready:\n{log.read_text()[-2000:]}")
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.terminate()  # cleanly: a killed worker would send its last signals again at the next start
-        process.wait(60)
+async def _measure(plan: Plan, folder: Path, console: Console) -> Bench:
+    """Run the bench beside a broker of its own. SIGTERM ends it as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with Servers.start(Home.at(folder / "home"), database=False, on_progress=console.print) as servers:
+        assert servers.bootstrap_servers is not None
+        bench = Bench(Lab(servers.bootstrap_servers, folder, console), plan)
+        await bench.run()
+        return bench
 
 
-class Ours:
-    """Tapeline's own way: raw frames -> normalize -> logic -> signals, one process a role."""
-
-    def __init__(self, home: Path, servers: Servers) -> None:
-        self._env = {
-            "TAPELINE_HOME": str(home),
-            "TAPELINE_TOPICS__RAW__PARTITIONS": "1",
-            "TAPELINE_TOPICS__TICKS__PARTITIONS": "1",
-            "TAPELINE_TOPICS__SIGNALS__PARTITIONS": "1",
-        }
-        self._bootstrap = servers.bootstrap_servers or ""
-        self._logs = home / "logs"
-        self.sent = 0
-        ensure_topics(load_settings(env=os.environ | self._env), self._bootstrap)
-
-    @asynccontextmanager
-    async def producer(self) -> AsyncIterator[Producer]:
-        """A producer as `tapeline ingest` has one."""
-        async with Producer({"bootstrap.servers": self._bootstrap}) as producer:
-            yield producer
-
-    async def send(self, producer: Producer, messages: list[bytes], recv_ns: list[int]) -> None:
-        """Send one raw frame."""
-        frame = RawFrame.build("binance/bench", self.sent, recv_ns, messages)
-        self.sent += len(messages)
-        await producer.send("raw", frame.encode(), key="bench", partition=0)
-
-    @contextmanager
-    def roles(self) -> Iterator[None]:
-        """Run logic and normalize, each once the other is ready."""
-        with (
-            worker(*_role("logic"), env=self._env, log=self._logs / "bench-logic.log", ready="Worker ready"),
-            worker(*_role("normalize"), env=self._env, log=self._logs / "bench-normalize.log", ready="Worker ready"),
-        ):
-            yield
-
-    async def throughput(self, messages: list[bytes]) -> tuple[float, int]:
-        """Return (messages/s, signals): from the first tick frame to the last signal, topic filled beforehand."""
-        wanted = signal_count(messages)
-        async with self.producer() as producer:
-            for start in range(0, len(messages), FRAME_MESSAGES):
-                piece = messages[start : start + FRAME_MESSAGES]
-                await self.send(producer, piece, [now_ns()] * len(piece))
-            await producer.flush()
-        with self.roles():
-            signals = Tail(self._bootstrap, "signals").read_until(lambda found: len(found) >= wanted)
-        ticks = Tail(self._bootstrap, "ticks").read_until(lambda found: len(found) > 0)
-        return len(messages) / ((signals[-1][0] - ticks[0][0]) / 1000), len(signals)
-
-    async def latencies(self, messages: list[bytes]) -> list[float]:
-        """Return milliseconds from message received to signal read, for each signal, at LATENCY_RATE."""
-        tail = Tail(self._bootstrap, "signals", new=True)
-        found: list[float] = []
-        with self.roles():
-            async with self.producer() as producer:
-                async for piece in _paced(messages):
-                    await self.send(producer, piece, [now_ns()] * len(piece))
-                    found += _ages(tail, lambda value: Signal.decode(value).ts_recv_ns)
-                found += _ages(tail, lambda value: Signal.decode(value).ts_recv_ns, wait_s=1)
-        return found
+def _names(_: click.Context, option: click.Parameter, text: str | None) -> frozenset[str]:
+    """Read names with commas between them; none = all."""
+    known = CONTENDERS if option.name == "only" else PARTS
+    names = frozenset((text or ",".join(known)).split(","))
+    if unknown := names - set(known):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
+    return names
 
 
-class PlainFaust:
-    """The peer: tests/bench/plain_faust.py, one JSON trade a record."""
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", callback=_names, metavar="NAMES", help=f"Contenders: {', '.join(CONTENDERS)} [default: all].")
+@click.option("--parts", callback=_names, metavar="NAMES", help=f"Parts: {', '.join(PARTS)} [default: all].")
+@click.option("--scale", type=click.FloatRange(0.001, 100), default=1.0, help="Times the messages [default: 1].")
+@click.option("--quick", is_flag=True, help="A tenth of the messages, each contender once: a look, not figures.")
+@click.option("--samples", type=click.IntRange(1), default=3, help="Of contenders that are fast [default: 3].")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the JSON goes [default: see below].")
+def bench(
+    only: frozenset[str], parts: frozenset[str], scale: float, quick: bool, samples: int, out: Path | None
+) -> None:
+    """Measure Tapeline beside its peers: the same messages, the same broker, one machine, one run.
 
-    def __init__(self, home: Path, servers: Servers) -> None:
-        self._bootstrap = servers.bootstrap_servers or ""
-        self._logs = home / "logs"
-        admin = AdminClient({"bootstrap.servers": self._bootstrap})
-        topics = [
-            NewTopic(name, 1, 1) for name in ("bench-trades", "bench-signals", "bench-live", "bench-live-signals")
-        ]
-        for future in admin.create_topics(topics).values():
-            future.result()
+    A whole run goes to .bench/latest.json, any other to .bench/partial.json. docs/benchmarks.md says how to read it.
 
-    def worker(self, source: str, target: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """Run the peer's worker."""
-        log = self._logs / f"{source}.log"
-        return worker("tests.bench.plain_faust", self._bootstrap, source, target, env={}, log=log, ready="")
+    \b
+    Examples:
+      make bench
+      make bench ARGS="--only ours,floor --quick"
+      make bench ARGS="--only ours,kafka-streams --parts throughput,latency"
+      python -m tests.bench --parts idle
 
-    async def throughput(self, messages: list[bytes]) -> tuple[float, int]:
-        """Return (messages/s, signals): from the first signal to the last, topic filled beforehand."""
-        wanted = signal_count(messages)
-        async with Producer({"bootstrap.servers": self._bootstrap}) as producer:
-            for message in messages:
-                await producer.send("bench-trades", message, key="", partition=0)
-            await producer.flush()
-        with self.worker("bench-trades", "bench-signals"):
-            signals = Tail(self._bootstrap, "bench-signals").read_until(lambda found: len(found) >= wanted)
-        before_first = SLOW * 4
-        return (len(messages) - before_first) / ((signals[-1][0] - signals[0][0]) / 1000), len(signals)
-
-    async def latencies(self, messages: list[bytes]) -> list[float]:
-        """Return milliseconds from message received to signal read, for each signal, at LATENCY_RATE."""
-        tail = Tail(self._bootstrap, "bench-live-signals")
-        found: list[float] = []
-
-        def received_ns(value: bytes) -> int:
-            return int(json.loads(value)["ts_recv_ns"])
-
-        with self.worker("bench-live", "bench-live-signals"):
-            async with Producer({"bootstrap.servers": self._bootstrap}) as producer:
-                await producer.send("bench-live", messages[0], key="", partition=0)
-                await asyncio.sleep(8)  # Faust says nothing when it is ready; a late start would count as latency
-                async for piece in _paced(messages):
-                    for message in piece:
-                        stamped = message[:-1] + b',"recv_ns":%d}' % now_ns()
-                        await producer.send("bench-live", stamped, key="", partition=0)
-                    found += _ages(tail, received_ns)
-                found += _ages(tail, received_ns, wait_s=1)
-        return found
-
-
-def _role(name: str) -> tuple[str, ...]:
-    return ("tapeline.streams.cli", "worker", name, "--instance", "bench")
-
-
-async def _paced(messages: list[bytes]) -> AsyncIterator[list[bytes]]:
-    """Yield the messages at LATENCY_RATE, what is due every FEED_SECONDS."""
-    start, sent = time.monotonic(), 0
-    while sent < len(messages):
-        due = int((time.monotonic() - start) * LATENCY_RATE)
-        if due > sent:
-            yield messages[sent:due]
-            sent = min(due, len(messages))
-        await asyncio.sleep(FEED_SECONDS)
-
-
-def _ages(tail: Tail, received_ns: Callable[[bytes], int], wait_s: float = 0.0) -> list[float]:
-    records = tail.read(wait_s)
-    now = now_ns()
-    return [(now - received_ns(value)) / 1e6 for _, value in records]
-
-
-def _rows(name: str, unit: str, ours: float, peer: float, samples: int) -> dict[str, object]:
-    return {
-        "name": name,
-        "value": round(ours, 3),
-        "unit": unit,
-        "peer": "faust",
-        "peer_value": round(peer, 3),
-        "ratio": round(ours / peer, 3),
-        "samples": samples,
-    }
-
-
-async def measure(console: Console, home: Path) -> list[dict[str, object]]:
-    """Run every contender once; return the rows."""
-    messages = trades(OURS_MESSAGES)
-    live = trades(LATENCY_RATE * LATENCY_SECONDS, seed=2)
-    async with Servers.start(Home.at(home), database=False) as servers:
-        ours, peer = Ours(home, servers), PlainFaust(home, servers)
-        console.print(f"ours: {len(messages):,} messages in frames of {FRAME_MESSAGES:,}")
-        our_rate, our_signals = await ours.throughput(messages)
-        console.print(f"plain Faust: the first {PEER_MESSAGES:,} of them, one a record")
-        peer_rate, peer_signals = await peer.throughput(messages[:PEER_MESSAGES])
-        if our_signals != signal_count(messages) or peer_signals != signal_count(messages[:PEER_MESSAGES]):
-            raise SystemExit("the signals are not those of the slow count: these figures mean nothing")
-        console.print(f"latency of both at {LATENCY_RATE:,} messages/s")
-        our_ms, peer_ms = await ours.latencies(live), await peer.latencies(live)
-    rows = [_rows("raw_to_signals", "messages/s", our_rate, peer_rate, 1)]
-    for quantile in (50, 99):
-        our_q, peer_q = (float(np.percentile(one, quantile)) for one in (our_ms, peer_ms))
-        rows.append(_rows(f"latency_2k_p{quantile}_ms", "ms", our_q, peer_q, min(len(our_ms), len(peer_ms))))
-    return rows
-
-
-def main() -> None:
-    """Measure in servers of our own, print the table, keep it."""
+    \b
+    Exit status: 0 measured, 1 a contender failed or could not be had, 130 Ctrl-C.
+    """
+    if quick:
+        scale, samples = min(scale, 0.1), 1
+    plan = Plan.make(only, parts, scale=scale, samples=samples)
+    whole = only == set(CONTENDERS) and parts == set(PARTS) and scale >= 1
     console = Console()
-    os.environ["TAPELINE_LOGICS__EMA_CROSS__PARAMS"] = f"{{fast = {FAST}, slow = {SLOW}}}"
-    with tempfile.TemporaryDirectory(prefix="tapeline-bench-") as folder:
-        Path(folder).chmod(0o711)
-        rows = asyncio.run(measure(console, Path(folder) / "home"))
-    Path(".bench").mkdir(exist_ok=True)
-    Path(".bench/latest.json").write_text(json.dumps(rows, indent=2) + "\n")
-    columns = ("name", "value", "peer_value", "ratio", "unit", "samples")
-    table = Table("name", "ours", "plain Faust", "ratio", "unit", "samples")
-    for row in rows:
-        table.add_row(*(f"{row[key]:,}" if isinstance(row[key], float) else str(row[key]) for key in columns))
-    console.print(table)
-    console.print("written to .bench/latest.json")
+    folder = Path(tempfile.mkdtemp(prefix="tapeline-bench-"))
+    try:
+        done = asyncio.run(_measure(plan, folder, console))
+    except (BenchError, TapelineError) as error:
+        console.print(f"bench: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped: nothing was written")
+        sys.exit(130)
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(folder)
+    path = out or (LATEST if whole else PARTIAL)
+    report.write(done.rows, path)
+    report.show(done.rows, console)
+    console.print(f"written to {os.path.relpath(path)}")
+    for reason in done.missing:
+        console.print(f"missing: {reason}", style="bold red", markup=False)
+    sys.exit(1 if done.missing else 0)
 
 
 if __name__ == "__main__":
-    main()
+    bench()

@@ -1,53 +1,106 @@
-"""The messages that every contender gets: Binance trades of a few symbols, invented and seeded."""
+"""The messages that every contender gets: Binance spot trades of twelve symbols, invented and seeded.
 
-import time
+Three symbols belong to each of four partitions, for Tapeline's instruments and for the peers' records alike.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
-import orjson
+import numpy.typing as npt
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT")
-FAST, SLOW = 20, 50
+from tapeline.schemas import partition_of
 
-
-def trades(count: int, seed: int = 1) -> list[bytes]:
-    """Return `count` spot trade messages as Binance sends them; the first n of them are the same for every count."""
-    rng = np.random.default_rng(seed)
-    who = np.arange(count) % len(SYMBOLS)
-    prices = 30_000 + rng.normal(0, 1, (count // len(SYMBOLS) + 1, len(SYMBOLS))).cumsum(axis=0).ravel()[:count]
-    sizes = rng.integers(1, 1_000, count)
-    return [
-        (
-            f'{{"stream":"{SYMBOLS[w].lower()}@trade","data":{{"e":"trade","E":{1_700_000_000_000 + i},'
-            f'"s":"{SYMBOLS[w]}","t":{i // len(SYMBOLS) + 1},"p":"{price:.2f}","q":"0.{size:03d}",'
-            f'"T":{1_700_000_000_000 + i},"m":{"true" if size % 2 else "false"},"M":true}}}}'
-        ).encode()
-        for i, (w, price, size) in enumerate(zip(who.tolist(), prices.tolist(), sizes.tolist(), strict=True))
-    ]
+PARTITIONS = 4
 
 
-States = dict[str, tuple[float, float, int, int]]
-"""symbol -> fast average, slow average, trades seen, last side."""
+class Pair(NamedTuple):
+    """A symbol, the price it starts at in its smallest steps, and how many decimals these have."""
+
+    symbol: str
+    start: int
+    decimals: int
 
 
-def ema_cross(states: States, symbol: str, price: float) -> tuple[int, float] | None:
-    """Take a trade; return (side, strength) if the averages crossed. What a user writes by hand."""
-    fast, slow, n, side = states.get(symbol, (price, price, 0, 0))
-    n += 1
-    fast += (price - fast) * 2 / (FAST + 1)
-    slow += (price - slow) * 2 / (SLOW + 1)
-    now = 1 if fast > slow else -1
-    crossed = now != side and n >= SLOW
-    states[symbol] = fast, slow, n, now if crossed else side
-    return (now, abs(fast - slow) / price) if crossed else None
+PAIRS = (
+    Pair("BTCUSDT", 6_412_350, 2),
+    Pair("ETHUSDT", 312_745, 2),
+    Pair("ADAUSDT", 4_521, 4),
+    Pair("BNBUSDT", 58_230, 2),
+    Pair("DOGEUSDT", 12_345, 5),
+    Pair("SOLUSDT", 15_432, 2),
+    Pair("LINKUSDT", 14_321, 3),
+    Pair("LTCUSDT", 8_345, 2),
+    Pair("DOTUSDT", 6_789, 3),
+    Pair("XRPUSDT", 5_231, 4),
+    Pair("TRXUSDT", 12_321, 5),
+    Pair("NEARUSDT", 5_123, 3),
+)
+ALL = tuple(range(len(PAIRS)))
+"""The columns of every symbol."""
+HOMES = tuple(partition_of(f"binance:{pair.symbol}", PARTITIONS) for pair in PAIRS)
+"""The partition of each column."""
+FIRST_MS = 1_700_000_000_000
 
 
-def signal_count(messages: list[bytes]) -> int:
-    """How many signals an EMA cross of FAST and SLOW finds in the messages."""
-    states: States = {}
-    trades_ = (orjson.loads(message)["data"] for message in messages)
-    return sum(ema_cross(states, trade["s"], float(trade["p"])) is not None for trade in trades_)
+def columns_of(partition: int) -> tuple[int, ...]:
+    """Return the columns whose symbols belong to a partition."""
+    return tuple(column for column in ALL if HOMES[column] == partition)
 
 
-def now_ns() -> int:
-    """Wall clock, the one clock that feeder and reader share."""
-    return time.time_ns()
+class Market:
+    """`rows` trades of each symbol: the n-th of all symbols before the next of any. Texts are made on demand."""
+
+    def __init__(self, rows: int, seed: int = 1) -> None:
+        self.rows = rows
+        starts = np.array([pair.start for pair in PAIRS])
+        walk = np.random.default_rng((seed, 0)).normal(0, np.maximum(starts / 5_000, 1), (rows, len(PAIRS)))
+        # Reflected at half and at one and a half of the start: a long walk must not reach zero.
+        half = starts // 2
+        walk = np.abs((np.cumsum(walk, axis=0) + half) % (4 * half) - 2 * half) - half
+        self._prices = starts + np.rint(walk).astype(np.int64)
+        self._sizes = np.random.default_rng((seed, 1)).integers(1, 200_000, (rows, len(PAIRS)), np.int32)
+
+    def __len__(self) -> int:
+        return self.rows * len(PAIRS)
+
+    def texts(self, start: int, stop: int, columns: Sequence[int] = ALL) -> list[bytes]:
+        """Return the messages of these rows and columns, in their order."""
+        made: list[list[bytes]] = []
+        for column in columns:
+            symbol, _, decimals = PAIRS[column]
+            head = f'{{"stream":"{symbol.lower()}@trade","data":{{"e":"trade","E":'
+            name, unit = f',"s":"{symbol}","t":', 10**decimals
+            prices, sizes = self._prices[start:stop, column].tolist(), self._sizes[start:stop, column].tolist()
+            made.append(
+                [
+                    (
+                        f"{head}{FIRST_MS + number * 3 + 1}{name}{number + 1}"
+                        f',"p":"{price // unit}.{price % unit:0{decimals}d}","q":"{size // 1000}.{size % 1000:03d}"'
+                        f',"T":{FIRST_MS + number * 3},"m":{"true" if size & 1 else "false"},"M":true}}}}'
+                    ).encode()
+                    for number, (price, size) in enumerate(zip(prices, sizes, strict=True), start)
+                ]
+            )
+        return [text for row in zip(*made, strict=True) for text in row]
+
+    @cache  # noqa: B019 - there is one market a run
+    def crossings(self, fast: int, slow: int) -> npt.NDArray[np.int64]:
+        """Return the row of every signal that an EMA cross finds, sorted. Written apart from what is measured."""
+        found: list[int] = []
+        for column, pair in enumerate(PAIRS):
+            quick = late = float(self._prices[0, column]) / 10**pair.decimals
+            last = 0
+            for row, price in enumerate((self._prices[:, column] / 10**pair.decimals).tolist()):
+                quick += (price - quick) * 2 / (fast + 1)
+                late += (price - late) * 2 / (slow + 1)
+                side = 1 if quick > late else -1
+                if side != last and row + 1 >= slow:
+                    last = side
+                    found.append(row)
+        return np.sort(np.array(found, np.int64))
+
+    def signal_count(self, rows: int, fast: int, slow: int) -> int:
+        """Return how many signals there are in the first `rows` trades of each symbol."""
+        return int(np.searchsorted(self.crossings(fast, slow), rows))

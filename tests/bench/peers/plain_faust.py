@@ -1,6 +1,6 @@
-"""The peer: a plain Faust app as its docs teach it, one JSON trade a record in, one JSON signal a record out.
+"""The peer `faust`: a plain Faust app as its docs teach it. Its models, its transport, its producer.
 
-Run as `python -m tests.bench.plain_faust BROKER TRADES_TOPIC SIGNALS_TOPIC`. Its models, its transport, its producer.
+Run as `contract.PythonPeer` says. Each process of two has half of the partitions, by Faust's own assignor.
 """
 
 import sys
@@ -9,13 +9,13 @@ import tempfile
 import faust
 import orjson
 
-from tests.bench.market import States, ema_cross
+from tests.bench.ema import States, ema_cross
 
 
-def main(broker: str, source: str, target: str) -> None:
-    """Run the worker until it is killed."""
+def main(broker: str, source: str, target: str, fast: str, slow: str, linger_ms: str, _: str) -> None:
+    """Run the worker until it is stopped."""
     app = faust.App(
-        f"bench-{source}",
+        target,
         broker=f"kafka://{broker}",
         value_serializer="raw",
         key_serializer="raw",
@@ -23,18 +23,20 @@ def main(broker: str, source: str, target: str) -> None:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
-        datadir=tempfile.mkdtemp(prefix="tapeline-bench-"),  # Faust wants one, nothing is kept in it
+        producer_linger=float(linger_ms) / 1000,
+        datadir=tempfile.mkdtemp(prefix="faust-"),  # Faust wants one, nothing is kept in it
         store="memory://",
     )
     signals = app.topic(target)
     states: States = {}
+    periods = int(fast), int(slow)
 
     @app.agent(app.topic(source))
     async def ema_cross_agent(stream: faust.StreamT[bytes]) -> None:
         async for value in stream:
             message = orjson.loads(value)
             trade = message["data"]
-            crossed = ema_cross(states, trade["s"], float(trade["p"]))
+            crossed = ema_cross(states, trade["s"], float(trade["p"]), *periods)
             if crossed is not None:
                 side, strength = crossed
                 signal = {"symbol": trade["s"], "side": side, "strength": strength}
