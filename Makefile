@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := schemas streams agents connectors
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test lint format bench docs-schemas constraints clean
+.PHONY: help dev demo test lint format bench chaos soak docs-schemas constraints clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ format: dev ## rewrite the code as ruff likes it
 
 bench: dev ## messages/s and latency beside plain Faust, into .bench/latest.json
 	$(BIN)/python -m tests.bench
+
+chaos: dev ## kill, freeze and cut off everything at seeded moments, 300 times (ARGS="--runs 20 --seed 7" passes arguments on)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: dev ## ten minutes at 20,000 messages/s: memory and lag (ARGS="--minutes 2" passes arguments on)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 docs-schemas: dev ## write docs/schemas anew from the topic table and the event types
 	$(BIN)/python -m tapeline.schemas.generate docs/schemas

@@ -114,8 +114,8 @@ def _messages(platform: Platform) -> int:
 
 def _show(verdict: Verdict, rows: list[dict[str, Any]]) -> None:
     names = list(verdict.growth)
-    columns = [*(f"{name} MB" for name in names), *(f"{role} lag s" for role in ROLES), "messages/s", "signals/s"]
-    table = Table("minute", *columns, box=None)
+    table = Table("minute", *names, *ROLES, "messages", "signals", box=None)
+    table.title, table.title_justify = "Memory (MB) by process, lag (s) by role, messages and signals a second", "left"
     for row in rows:
         table.add_row(
             str(row["minute"]),
@@ -124,9 +124,11 @@ def _show(verdict: Verdict, rows: list[dict[str, Any]]) -> None:
             f"{row['messages_per_second']:,}",
             f"{row['signals_per_second']:,}",
         )
-    judged = [f"{verdict.growth[name]:+.2%}{'' if name in JUDGED else ' (not judged)'}" for name in names]
-    table.add_row("growth", *judged, *(f"{verdict.lag_seconds_max[role]:.1f}" for role in ROLES))
-    Console(width=160).print(table)
+    growth = [f"{verdict.growth[name]:+.2%}" if name in JUDGED else "" for name in names]
+    lag = [f"{verdict.lag_seconds_max[role]:.1f}" for role in ROLES]
+    speed = [f"{verdict.messages_per_second:,.0f}", f"{verdict.signals_per_second:,.1f}"]
+    table.add_row("warm", *growth, *lag, *speed)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
