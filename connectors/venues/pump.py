@@ -92,6 +92,8 @@ class _Pump:
         self._summary = Summary(recording.source)
         self._adaptive = frames.adaptive and speed is not None
         self._confirming: asyncio.Task[None] | None = None  # what was sent last, on its way to be safe
+        self._woken = asyncio.Event()  # a pause is over
+        self._reached_ns = 0  # feed time that has come, at the last look at the clock
         self._loop = asyncio.get_running_loop()
         self._start_ns: int | None = None  # feed time at which the pace began
         self._start_seconds = 0.0
@@ -102,10 +104,13 @@ class _Pump:
         summary = self._summary
         summary.partition = partition_of(summary.source, await self._producer.partition_count(RAW.name))
         self._rejected_partitions = await self._producer.partition_count(REJECTED.name)
+        waker = asyncio.create_task(self._wake_at_stop())
         try:
             summary.complete = await self._send_items()
         except RecordingError as damage:
             summary.damage = damage
+        finally:
+            waker.cancel()
         await self._send(self._framer.end())
         await self._producer.flush()
         summary.confirmed = True
@@ -114,16 +119,16 @@ class _Pump:
 
     async def _send_items(self) -> bool:
         """Send every item; return whether the recording came to its end."""
-        for item in self._recording.items:
+        for number, item in enumerate(self._recording.items):
             if isinstance(item, Message):
-                if self._speed is not None:
+                if self._speed is not None and item.recv_ns > self._reached_ns:
                     await self._wait_for(item.recv_ns)
-                elif self._framer.messages % YIELD_MESSAGES == 0:
+                if number % YIELD_MESSAGES == 0:
                     await asyncio.sleep(0)
+                    self._progress()
                 if self._stop.is_set():
                     return False
             await self._take(item)
-            self._progress()
         return True
 
     async def _take(self, item: Message | Unreadable) -> None:
@@ -144,15 +149,16 @@ class _Pump:
         if self._start_ns is None:
             self._start_ns, self._start_seconds = recv_ns, self._loop.time()
         while not self._stop.is_set():
+            self._reached_ns = self._start_ns + int((self._loop.time() - self._start_seconds) * 1e9 * self._speed)
             due_ns = self._framer.due_ns
             next_ns = recv_ns if due_ns is None else min(recv_ns, due_ns)
-            wait_seconds = self._start_seconds + (next_ns - self._start_ns) / 1e9 / self._speed - self._loop.time()
-            if wait_seconds > 0 and self._framer.waiting and self._nothing_under_way:
-                # Nobody is faster served by waiting: what comes meanwhile goes into the next frame.
-                await self._send(self._framer.flush())
-            elif wait_seconds > 0:
-                self._progress()
-                await self._pause(min(wait_seconds, PROGRESS_SECONDS))
+            if next_ns > self._reached_ns:
+                if self._framer.waiting and self._nothing_under_way:
+                    # Nobody is faster served by waiting: what comes meanwhile goes into the next frame.
+                    await self._send(self._framer.flush())
+                else:
+                    self._progress()
+                    await self._pause((next_ns - self._reached_ns) / 1e9 / self._speed)
             elif next_ns < recv_ns:
                 await self._send(self._framer.advance(next_ns))
             else:
@@ -164,12 +170,14 @@ class _Pump:
 
     async def _pause(self, seconds: float) -> None:
         """Wait until then, until `stop`, or until a waiting frame may close."""
-        stopped = asyncio.create_task(self._stop.wait())
-        confirming = [self._confirming] if self._framer.waiting and self._confirming is not None else []
-        try:
-            await asyncio.wait([stopped, *confirming], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
+        self._woken.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, PROGRESS_SECONDS)):
+                await self._woken.wait()
+
+    async def _wake_at_stop(self) -> None:
+        await self._stop.wait()
+        self._woken.set()
 
     async def _send(self, frames: list[RawFrame]) -> None:
         summary = self._summary
@@ -186,6 +194,7 @@ class _Pump:
     async def _confirm(self) -> None:
         with suppress(TapelineError):  # the next send says what is wrong
             await self._producer.flush()
+        self._woken.set()
 
     async def _send_rejected(self, item: Unreadable) -> None:
         self._summary.rejected += 1
