@@ -1,13 +1,24 @@
 """Cut what one raw record says into tick frames, at most one a ticks partition. Pure; `normalize` calls it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 
-from tapeline.schemas import FrameFlag, Instrument, Kind, Lane, TickFrame, Ticks, empty_ticks
+from tapeline.connectors import venues
+from tapeline.connectors.venues.compiled import array, compiled
+from tapeline.schemas import TICK, FrameFlag, Instrument, Kind, Lane, TickFrame, Ticks, empty_ticks
 
 TICKS_PER_PART = 50_000
 """Ticks in one frame at most (3.2 MB); more from one raw record make several parts."""
+TICK_WORDS = TICK.itemsize // 8
+
+
+def warm_up() -> None:
+    """Compile everything between a raw record and its tick frames, so that the first one does not wait for it."""
+    venues.warm_up()
+    _kernel()
 
 
 def cut(
@@ -20,21 +31,61 @@ def cut(
     """
     if not len(ticks):
         return []
-    ids = np.array([instrument.id for instrument in instruments], np.uint32)
-    partitions = np.array([instrument.partition for instrument in instruments], np.int64)
-    local = ticks["instrument_id"].astype(np.int64)
-    resolved = ticks.copy()
-    resolved["instrument_id"] = ids[local]
-    of_tick = partitions[local]
+    partitions = [instrument.partition for instrument in instruments]
+    groups = sorted(set(partitions))
+    group_of = [groups.index(partition) for partition in partitions]
+    sorted_ticks, ends = np.empty((len(ticks), TICK_WORDS), np.int64), np.empty(len(groups), np.int64)
+    known = _kernel()(
+        ticks.view(np.int64).reshape(-1, TICK_WORDS),
+        np.array([instrument.id for instrument in instruments], np.int64),
+        np.array(group_of, np.int64),
+        sorted_ticks,
+        ends,
+    )
+    if not known:
+        raise IndexError(f"a tick of an instrument beyond the {len(instruments)} that were given")
+    resolved = sorted_ticks.view(TICK)[:, 0]
     frames: list[TickFrame] = []
-    for partition in np.unique(of_tick).tolist():
-        own = resolved[of_tick == partition]
-        starts = range(0, len(own), TICKS_PER_PART)
-        for part, start in enumerate(starts):
-            flags = FrameFlag.MORE if part + 1 < len(starts) else FrameFlag.NONE
-            piece = own[start : start + TICKS_PER_PART]
+    start = 0
+    for partition, end in zip(groups, ends.tolist(), strict=True):
+        for part, at in enumerate(range(start, end, TICKS_PER_PART)):
+            flags = FrameFlag.MORE if at + TICKS_PER_PART < end else FrameFlag.NONE
+            piece = resolved[at : min(at + TICKS_PER_PART, end)]
             frames.append(TickFrame(Lane(raw_partition, partition), raw_offset, part, time_ns, piece, flags))
+        start = end
     return frames
+
+
+def _group(ticks: Any, ids: Any, group_of: Any, grouped: Any, ends: Any) -> Any:
+    """Write the ticks group by group, each in order of arrival, with their ids instead of their places in `ids`.
+
+    Returns whether `ids` has all those places.
+
+    ticks, grouped: (n, 8) int64; ids, group_of: (instruments,); ends: (groups,), where each group ends.
+    """
+    ends[:] = 0
+    for number in range(len(ticks)):
+        instrument = ticks[number, 3] & 0xFFFFFFFF
+        if instrument >= len(ids):
+            return False
+        ends[group_of[instrument]] += 1
+    start = 0
+    for group in range(len(ends)):
+        start, ends[group] = start + ends[group], start
+    for number in range(len(ticks)):
+        instrument = ticks[number, 3] & 0xFFFFFFFF
+        place = ends[group_of[instrument]]
+        ends[group_of[instrument]] = place + 1
+        for word in range(8):
+            grouped[place, word] = ticks[number, word]
+        grouped[place, 3] += ids[instrument] - instrument
+    return True
+
+
+@cache
+def _kernel() -> Callable[..., bool]:
+    ticks, written = array(np.int64, 2), array(np.int64, written=True)
+    return compiled(_group, ticks, array(np.int64), array(np.int64), array(np.int64, 2, written=True), written)
 
 
 def time_frames(raw_partition: int, raw_offset: int, time_ns: int, ticks_partitions: int) -> list[TickFrame]:

@@ -39,6 +39,7 @@ PARTS_MAX = 256
 _RAW_HEADER = struct.Struct("<IBBHIHHqq")
 _TICK_HEADER = struct.Struct("<IBBHIIqq")
 _CHECKSUM = struct.Struct("<Q")
+_INT64, _UINT32 = np.dtype("<i8"), np.dtype("<u4")
 
 Int64Array = npt.NDArray[np.int64]
 UInt32Array = npt.NDArray[np.uint32]
@@ -76,7 +77,8 @@ class RawFrame:
 
     source: `venue/connection`, e.g. `binance-usdm/btcusdt_20240808`; first_message: number of the first message
     in its connection (0 starts a new session); time_ns: the connection's clock, the running maximum of receive
-    times; recv_ns: (n,) receive times; ends: (n,) end of each message in `body`.
+    times; recv_ns: (n,) receive times; ends: (n,) end of each message in `body`. A decoded frame's arrays and body are
+    the record's own bytes.
     """
 
     source: str
@@ -84,7 +86,7 @@ class RawFrame:
     time_ns: int
     recv_ns: Int64Array
     ends: UInt32Array
-    body: bytes
+    body: Buffer
     flags: FrameFlag = FrameFlag.NONE
 
     @classmethod
@@ -116,9 +118,10 @@ class RawFrame:
 
     def messages(self) -> Iterator[bytes]:
         """Yield each message's bytes, in order of arrival."""
+        body = bytes(self.body)
         start = 0
         for end in self.ends.tolist():
-            yield self.body[start:end]
+            yield body[start:end]
             start = end
 
     def encode(self) -> bytes:
@@ -139,16 +142,16 @@ class RawFrame:
         body_start = HEADER_BYTES + PER_MESSAGE_BYTES * count + source_bytes
         if body_start > len(view):
             raise FrameError(f"RawFrame says {count} messages, its {len(view)} bytes cannot hold them")
-        recv_ns: Int64Array = np.frombuffer(view, "<i8", count, HEADER_BYTES)
-        ends: UInt32Array = np.frombuffer(view, "<u4", count, HEADER_BYTES + 8 * count)
-        body = bytes(view[body_start:])
-        if (int(ends[-1]) if count else 0) != len(body) or (np.diff(ends.astype(np.int64)) < 0).any():
+        recv_ns: Int64Array = np.frombuffer(view, _INT64, count, HEADER_BYTES)
+        ends: UInt32Array = np.frombuffer(view, _UINT32, count, HEADER_BYTES + 8 * count)
+        body = view[body_start:]
+        if (ends.item(-1) if count else 0) != len(body) or (count > 1 and (ends[1:] < ends[:-1]).any()):
             raise FrameError(f"RawFrame's {count} message ends do not fit its {len(body)} bytes of messages")
         try:
             source = str(view[body_start - source_bytes : body_start], "utf-8")
         except UnicodeDecodeError as error:
             raise FrameError("RawFrame's source is not UTF-8") from error
-        return cls(source, first_message, time_ns, recv_ns, ends, body, FrameFlag(flags))
+        return cls(source, first_message, time_ns, recv_ns, ends, body, FrameFlag(flags) if flags else FrameFlag.NONE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,17 +196,19 @@ class TickFrame:
         if HEADER_BYTES + count * TICK_BYTES != len(view):
             raise FrameError(f"TickFrame says {count} ticks, its {len(view)} bytes hold another number")
         ticks = np.frombuffer(view, TICK, count, HEADER_BYTES)
-        return cls(Lane.unpack(lane), origin_offset, part, time_ns, ticks, FrameFlag(flags))
+        flag = FrameFlag(flags) if flags else FrameFlag.NONE
+        return cls(Lane.unpack(lane), origin_offset, part, time_ns, ticks, flag)
 
 
-def seal(*pieces: bytes) -> bytes:
-    """Join the pieces and append their checksum."""
-    content = b"".join(pieces)
-    if len(content) + CHECKSUM_BYTES > RECORD_BYTES_MAX:
-        raise FrameError(
-            f"a frame of {len(content) + CHECKSUM_BYTES} bytes, the most is {RECORD_BYTES_MAX}: close frames earlier"
-        )
-    return content + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(content))
+def seal(*pieces: Buffer) -> bytes:
+    """Join the pieces and append their checksum; copies each once."""
+    checksum = xxhash.xxh3_64()
+    for piece in pieces:
+        checksum.update(piece)
+    record = b"".join((*pieces, _CHECKSUM.pack(checksum.intdigest())))
+    if len(record) > RECORD_BYTES_MAX:
+        raise FrameError(f"a frame of {len(record)} bytes, the most is {RECORD_BYTES_MAX}: close frames earlier")
+    return record
 
 
 def unseal(record: Buffer, magic: int, name: str) -> memoryview:

@@ -15,7 +15,7 @@ from tapeline.connectors.venues.contract import (
     Unreadable,
     Venue,
 )
-from tapeline.connectors.venues.parsing import VENUES, parse_frame
+from tapeline.connectors.venues.parsing import VENUES, parse_frame, warm_up
 
 __all__ = [
     "MESSAGE_BYTES_MAX",
@@ -29,4 +29,5 @@ __all__ = [
     "Unreadable",
     "Venue",
     "parse_frame",
+    "warm_up",
 ]

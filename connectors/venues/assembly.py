@@ -1,45 +1,128 @@
-"""Put one frame's ticks together: receive times, instruments, sequence breaks, order of arrival.
+"""Put one frame's ticks together: scanned and parsed ones, sequence breaks, instruments, in order of arrival.
 
-Every venue's `parse` converts its messages kind by kind (columns are fast) and hands the ticks in here.
+An `Assembly` first scans the frame. Every venue's `parse` then converts the messages that are left, kind by kind
+(columns are fast), and hands the ticks in here.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from tapeline.connectors.venues.columns import Mask, inexact, sound
 from tapeline.connectors.venues.contract import MESSAGE_BYTES_MAX, Parsed, Reject, Sequences
-from tapeline.schemas import Flag, GapReason, Kind, RawFrame, RejectReason, Ticks, empty_ticks
+from tapeline.connectors.venues.shapes import Scanner, Stream
+from tapeline.schemas import TICK, Flag, GapReason, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 from tapeline.schemas.frames import Int64Array
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
+Heads = npt.NDArray[np.void]
+"""(n,) scan.HEAD"""
+
+LEVEL_BYTES_MIN = len('["1","1"]')
+TICK_WORDS = TICK.itemsize // 8
+UNSCANNED = Scanner((), {})
+"""For messages that all are the library parser's."""
+
+
+class Part(NamedTuple):
+    """Some messages' ticks and followed numbers; where: (n,) the message of each tick; all ascending."""
+
+    ticks: Ticks
+    where: Int64Array
+    heads: Heads
 
 
 class Assembly:
-    """The parse of one frame under way; `state` belongs to its connection and is changed."""
+    """The parse of one frame under way; `state` belongs to its connection and is changed.
 
-    def __init__(self, venue: str, frame: RawFrame, state: Sequences) -> None:
+    streams: the venue's; symbol: of messages that name none.
+    """
+
+    def __init__(
+        self,
+        venue: str,
+        frame: RawFrame,
+        state: Sequences,
+        streams: Sequence[Stream] = (),
+        scanner: Scanner = UNSCANNED,
+        symbol: str = "",
+    ) -> None:
+        # Here, so that whoever only reads recordings does not wait for numba.
+        from tapeline.connectors.venues import scan
+
         self.state = state
         self.recv_ns = frame.recv_ns
+        self.seen: dict[str, int] = {}
+        """Symbol -> the first message with it, of those that were scanned."""
+        self._scan = scan
         self._venue = venue
         self._frame = frame
+        self._streams = tuple(streams)
         self._symbols: dict[str, int] = {}
         self._rejects: list[Reject] = []
-        self._gaps: list[tuple[Int64Array, Ticks]] = []
-        self._ticks: list[tuple[Int64Array, Ticks]] = []
+        self._parts: list[Part] = []
+        self.left: Int64Array = self._scan_all(scanner.program, symbol)
+
+    def _scan_all(self, program: npt.NDArray[np.void], symbol: str) -> Int64Array:
+        """Scan the frame into the first part; return the messages that are left."""
+        count = len(self._frame)
+        scan, body = self._scan, self._frame.body
+        if not count or not len(program) or len(self.recv_ns) != count or len(body) < scan.BODY_BYTES_MIN:
+            return np.arange(count)
+        capacity = count + len(body) // LEVEL_BYTES_MIN  # pages that are not written cost nothing
+        ints = np.empty((capacity, TICK_WORDS), np.int64)
+        where, left, registers = np.empty(capacity, np.int64), np.empty(count, np.int64), np.empty(scan.BITS, np.int64)
+        heads, slots = np.empty(count, scan.HEAD), np.empty(count, scan.SLOT)
+        buckets = np.zeros(2 << count.bit_length(), np.int64)
+        run, _ = scan.kernels()
+        ticks_count, heads_count, slots_count, left_count = run(
+            np.frombuffer(body, np.uint8),
+            self._frame.ends,
+            self.recv_ns,
+            MESSAGE_BYTES_MAX,
+            program,
+            len(self._streams),
+            ints,
+            ints.view(np.float64),
+            registers,
+            where,
+            heads,
+            slots,
+            buckets,
+            left,
+        )
+        if ticks_count:
+            for start, size, _, message in slots[:slots_count].tolist():
+                name = str(body[start : start + size], "ascii") or symbol
+                self.seen[name] = message
+                self._symbols[name] = len(self._symbols)
+            ticks = ints[:ticks_count].view(TICK)[:, 0]
+            self._parts.append(Part(ticks, where[:ticks_count], heads[:heads_count]))
+        return left[:left_count]
+
+    @property
+    def scanned(self) -> tuple[Ticks, Int64Array]:
+        """The ticks that were scanned and their messages; a `parse` may set what the lines do not say."""
+        return self._parts[0][:2] if self._parts else (empty_ticks(0), np.zeros(0, np.int64))
 
     def messages(self) -> Iterable[tuple[int, bytes]]:
-        """Return (index, bytes) of each message of a size worth parsing; reject the others."""
+        """Return (index, bytes) of each message that is left and of a size worth parsing; reject the others."""
+        if not len(self.left):
+            return ()
         messages = list(self._frame.messages())
-        if max(map(len, messages), default=0) <= MESSAGE_BYTES_MAX:
-            return enumerate(messages)
-        for index, data in enumerate(messages):
-            if len(data) > MESSAGE_BYTES_MAX:
+        found: list[tuple[int, bytes]] = []
+        for index in self.left.tolist():
+            data = messages[index]
+            if len(data) <= MESSAGE_BYTES_MAX:
+                found.append((index, data))
+            else:
                 detail = f"{len(data)} bytes, the most that is parsed is {MESSAGE_BYTES_MAX}"
                 self.reject(index, RejectReason.OVERSIZED, detail)
-        return [(index, data) for index, data in enumerate(messages) if len(data) <= MESSAGE_BYTES_MAX]
+        return found
 
     def reject(self, index: int, reason: RejectReason, detail: str) -> None:
         """Note that message `index` could not be processed."""
@@ -62,78 +145,93 @@ class Assembly:
             known.setdefault(symbol, len(known))
         ticks["instrument_id"] = [known[symbol] for symbol in symbols] if len(known) > 1 else 0
 
-    def follow(
-        self,
-        stream: str,
-        symbols: Sequence[str],
-        ticks: Ticks,
-        where: Int64Array,
-        before: Int64Array | None,
-        *,
-        counted: bool = True,
-    ) -> None:
-        """Compare each tick's `sequence` with the highest before it in its stream and instrument.
-
-        Not above it: flag LATE. before: (n,) the number that each tick says comes right before it; where that is
-        above the highest so far, data is missing and a GAP tick stands before. None: the stream's numbers may jump.
-        counted: the numbers are consecutive, so the gap's size is known.
-        """
-        known = {symbol: f"{stream}/{symbol}" for symbol in dict.fromkeys(symbols)}
-        highest_of = {symbol: int(self.state[key]) for symbol, key in known.items() if key in self.state}
-        numbers: list[int] = ticks["sequence"].tolist()
-        befores = [number - 1 for number in numbers] if before is None else before.tolist()
-        late: list[int] = []
-        broken: list[tuple[int, int, int]] = []  # position, first missing, how many
-        for position, (symbol, number, expected) in enumerate(zip(symbols, numbers, befores, strict=True)):
-            highest = highest_of.get(symbol, expected)
-            if number <= highest:
-                late.append(position)
-                continue
-            if expected > highest and before is not None:
-                broken.append((position, highest + 1, expected - highest if counted else 0))
-            highest_of[symbol] = number
-        self.state.update({known[symbol]: number for symbol, number in highest_of.items()})
-        set_flag(ticks, np.array(late, np.int64), Flag.LATE)
-        if broken:
-            positions, first, missing = (np.array(column, np.int64) for column in zip(*broken, strict=True))
-            self._add_gaps(ticks[positions], where[positions], first, missing)
-
     def append(self, ticks: Ticks, where: Int64Array) -> None:
         """Take ticks that are done; where: (n,) the message index of each, ascending."""
-        self._ticks.append((where, ticks))
+        self._parts.append(Part(ticks, where, np.zeros(0, self._scan.HEAD)))
+
+    def follow(self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None) -> None:
+        """Compare each tick's `sequence` with the highest before it in its stream and instrument.
+
+        Not above it: the message's ticks get LATE. ticks: (n,) stamped, one a message; before: (n,) the number that
+        each says comes right before it; where that is above the highest so far, data is missing and a GAP tick stands
+        before. None: the stream's numbers may jump.
+        """
+        heads = np.zeros(len(ticks), self._scan.HEAD)
+        heads["message"] = where
+        number = next(number for number, one in enumerate(self._streams) if one.name == stream)
+        heads["stream"] = ticks["instrument_id"].astype(np.int64) * len(self._streams) + number
+        heads["sequence"] = ticks["sequence"]
+        heads["before"] = self._scan.ANY if before is None else before
+        heads["event_ns"] = ticks["ts_event_ns"]
+        self._parts.append(Part(empty_ticks(0), where[:0], heads))
 
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
-        parts = self._gaps + self._ticks  # gaps first: the sort is stable, so they stay before their tick
-        ticks = empty_ticks(0) if not parts else parts[0][1]
-        if len(parts) > 1:
-            order = np.argsort(np.concatenate([where for where, _ in parts]), kind="stable")
-            ticks = np.concatenate([ticks for _, ticks in parts])[order]
-        ticks, names = self._name(ticks)
+        whole = len(self._parts) == 1 and bool(self.seen)  # all scanned: symbols are in the order of their ticks
+        ticks, where, heads = self._parts[0] if whole else self._merged()
+        if len(heads):
+            ticks = self._follow(ticks, where, heads)
+        names = tuple(f"{self._venue}:{symbol}" for symbol in self._symbols)
+        if not whole:
+            ticks, names = self._used(ticks, names)
         return Parsed(ticks, names, tuple(sorted(self._rejects, key=lambda reject: reject.index)))
 
-    def _name(self, ticks: Ticks) -> tuple[Ticks, tuple[str, ...]]:
-        """Number the instruments in the order in which they appear in the ticks."""
-        symbols = list(self._symbols)
-        if len(symbols) == 1 and len(ticks):
-            return ticks, (f"{self._venue}:{symbols[0]}",)
-        used, first = np.unique(ticks["instrument_id"], return_index=True)
-        used = used[np.argsort(first)]
-        numbers = np.zeros(len(symbols), np.uint32)
-        numbers[used] = np.arange(len(used))
-        ticks["instrument_id"] = numbers[ticks["instrument_id"]]
-        return ticks, tuple(f"{self._venue}:{symbols[number]}" for number in used.tolist())
+    def _merged(self) -> Part:
+        """Return all parts as one."""
+        if not self._parts:
+            return Part(empty_ticks(0), np.zeros(0, np.int64), np.zeros(0, self._scan.HEAD))
+        ticks, where, heads = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
+        order = np.argsort(where, kind="stable")
+        return Part(ticks[order], where[order], heads[np.argsort(heads["message"])])
 
-    def _add_gaps(self, at: Ticks, where: Int64Array, first: Int64Array, missing: Int64Array) -> None:
-        gaps = empty_ticks(len(at))
-        for field in ("ts_event_ns", "ts_recv_ns", "instrument_id"):
-            gaps[field] = at[field]
+    def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads) -> Ticks:
+        """Flag what is late, move `state` on; return the ticks with the GAP ticks among them."""
+        any_number: int = self._scan.ANY
+        keys = [key for symbol in self._symbols for key in _keys(symbol, self._streams)]
+        state = self.state
+        highest = np.array([state.get(key, any_number) for key in keys], np.int64)
+        fresh, gaps = np.empty(len(heads), np.int64), np.empty((len(heads), 4), np.int64)
+        _, run = self._scan.kernels()
+        fresh_count, gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, fresh, gaps)
+        numbers: list[int] = highest.tolist()
+        for key, number in zip(keys, numbers, strict=True):
+            if key in state:
+                state[key] = number
+        for stream in fresh[:fresh_count].tolist():  # in order of arrival, however messages are cut into frames
+            state[keys[stream]] = numbers[stream]
+        if not gaps_count:
+            return ticks
+        shows, before, first, missing = gaps[:gaps_count].T
+        return np.insert(ticks, before, self._gap_ticks(heads[shows], first, missing))
+
+    def _gap_ticks(self, heads: Heads, first: Int64Array, missing: Int64Array) -> Ticks:
+        """Return a GAP tick before each of the heads: the numbers from `first` on are missing, so many of them."""
+        symbol, stream = np.divmod(heads["stream"], len(self._streams))
+        gaps = empty_ticks(len(heads))
+        gaps["ts_event_ns"] = heads["event_ns"]
+        gaps["ts_recv_ns"] = self.recv_ns[heads["message"]]
+        gaps["instrument_id"] = symbol
         gaps["kind"] = Kind.GAP
         gaps["sequence"] = first
-        gaps["size"] = missing
+        gaps["size"] = np.where(np.array([one.counted for one in self._streams])[stream], missing, 0)
         gaps["price"] = GapReason.SEQUENCE
-        gaps["price2"] = at["kind"]
-        self._gaps.append((where, gaps))
+        gaps["price2"] = np.array([one.kind for one in self._streams])[stream]
+        return gaps
+
+    def _used(self, ticks: Ticks, names: tuple[str, ...]) -> tuple[Ticks, tuple[str, ...]]:
+        """Number the instruments anew, in the order in which they appear in the ticks."""
+        used, first = np.unique(ticks["instrument_id"], return_index=True)
+        used = used[np.argsort(first)]
+        numbers = np.zeros(len(names), np.uint32)
+        numbers[used] = np.arange(len(used))
+        ticks["instrument_id"] = numbers[ticks["instrument_id"]]
+        return ticks, tuple(names[number] for number in used.tolist())
+
+
+@lru_cache(maxsize=16384)
+def _keys(symbol: str, streams: tuple[Stream, ...]) -> tuple[str, ...]:
+    """Return under what names `state` has the numbers of a symbol."""
+    return tuple(f"{stream.name}/{symbol}" for stream in streams)
 
 
 def set_flag(ticks: Ticks, where: Int64Array | Mask, flag: Flag) -> None:

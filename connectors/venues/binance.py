@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from tapeline.connectors.venues.assembly import Assembly, flag_inexact, flag_quotes, set_flag
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly, flag_inexact, flag_quotes, set_flag
+from tapeline.connectors.venues.binance_shapes import SCANNERS, STREAMS
 from tapeline.connectors.venues.columns import (
     Floats,
     MalformedError,
@@ -71,9 +72,22 @@ SYMBOLS_KEY = "symbols"
 """State: the first two symbols of the connection. A snapshot names none, so there must be exactly one."""
 
 
-def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`); venue: `binance` or `binance-usdm`."""
-    assembly = Assembly(venue, frame, state)
+def parse(venue: str, frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`); venue: `binance` or `binance-usdm`.
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly(venue, frame, state, STREAMS[venue], SCANNERS[venue] if scanned else UNSCANNED)
+    seen = assembly.seen
+    if len(assembly.left):
+        _parse_left(venue, assembly, seen)
+    if seen:
+        state[SYMBOLS_KEY] = " ".join(_first_symbols(state, seen))
+    return assembly.parsed()
+
+
+def _parse_left(venue: str, assembly: Assembly, seen: Seen) -> None:
+    """Parse the messages that were not scanned; `seen` is told of their symbols."""
     picks = PICKS[venue]
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in picks}
     takes = {kind: (picks[kind], indices.append, rows.append) for kind, (indices, rows) in found.items()}
@@ -105,15 +119,11 @@ def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
             continue
         add_index(index)
 
-    seen: Seen = {}
     for kind, add in ((TRADE, _add_trades), (AGGREGATE, _add_trades), (QUOTE, _add_quotes), (DEPTH, _add_updates)):
         indices, rows = found[kind]
         for symbol, index in add(assembly, kind, indices, rows).items() if rows else ():
             seen[symbol] = min(index, seen.get(symbol, index))
     _add_snapshots(assembly, seen, *found[SNAPSHOT])
-    if seen:
-        state[SYMBOLS_KEY] = " ".join(_first_symbols(state, seen))
-    return assembly.parsed()
 
 
 def _first_symbols(state: Sequences, seen: Seen) -> list[str]:
@@ -147,7 +157,7 @@ def _add_trades(assembly: Assembly, stream: str, indices: list[int], rows: list[
         return {}
     (symbol, ticks), where = converted
     assembly.stamp(ticks, where, symbol)
-    assembly.follow(stream, symbol, ticks, where, ticks["sequence"] - 1)
+    assembly.follow(stream, ticks, where, ticks["sequence"] - 1)
     assembly.append(ticks, where)
     return _first(symbol, where)
 
@@ -174,7 +184,7 @@ def _add_quotes(assembly: Assembly, stream: str, indices: list[int], rows: list[
     assembly.stamp(ticks, where, symbol)
     if len(rows[0]) == 6:  # spot says no time
         ticks["ts_event_ns"] = ticks["ts_recv_ns"]
-    assembly.follow(stream, symbol, ticks, where, None)
+    assembly.follow(stream, ticks, where, None)
     assembly.append(ticks, where)
     return _first(symbol, where)
 
@@ -201,7 +211,7 @@ def _add_updates(assembly: Assembly, stream: str, indices: list[int], rows: list
         return {}
     (symbol, heads, before, levels), where = converted
     assembly.stamp(heads, where, symbol)
-    assembly.follow(stream, symbol, heads, where, before, counted=len(rows[0]) == 6)
+    assembly.follow(stream, heads, where, before)
     _append_levels(assembly, heads, where, levels)
     return _first(symbol, where)
 

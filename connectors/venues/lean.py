@@ -21,9 +21,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly, flag_inexact, flag_quotes, set_flag
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly, flag_inexact, flag_quotes, set_flag
 from tapeline.connectors.venues.columns import MalformedError, decimals
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
+from tapeline.connectors.venues.shapes import CELL, Column, Field, Scanner, bits, decimal, ends, integer, sets
 from tapeline.schemas import Flag, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 from tapeline.schemas.frames import Int64Array
 
@@ -90,20 +91,41 @@ def _offsets_ns(date: str, zone: str) -> Int64Array:
     return np.array([midnight_ns - offset // timedelta(microseconds=1) * 1000 for offset in utc_offsets], np.int64)
 
 
+@lru_cache(maxsize=64)
+def _file_of(source: str) -> LeanFile:
+    return LeanFile.of(source.partition("/")[2])
+
+
 def event_ns(file: LeanFile, ms: Int64Array) -> Int64Array:
     """Return ns since 1970 of times in ms since midnight, each 0 to DAY_MS - 1."""
     return file.offsets_ns()[ms // HOUR_MS] + ms * MS
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`); nothing is remembered in `state`."""
-    assembly = Assembly("lean", frame, state)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`); nothing is remembered in `state`.
+
+    scanned: whether lines of known shapes are scanned. That changes nothing but the time it takes.
+    """
     try:
-        file = LeanFile.of(frame.source.partition("/")[2])
+        file = _file_of(frame.source)
     except ValueError as error:
+        assembly = Assembly("lean", frame, state)
         for index in range(len(frame)):
             assembly.reject(index, RejectReason.UNKNOWN, f"source {frame.source}: {error}"[:300])
         return assembly.parsed()
+    scanner = SCANNERS[file.security, file.what] if scanned else UNSCANNED
+    assembly = Assembly("lean", frame, state, scanner=scanner, symbol=file.symbol.upper())
+    ticks, where = assembly.scanned
+    if len(ticks):
+        ticks["ts_event_ns"] = event_ns(file, ticks["ts_event_ns"])
+        ticks["sequence"] = frame.first_message + where + 1
+    if len(assembly.left):
+        _parse_left(file, frame.first_message, assembly)
+    return assembly.parsed()
+
+
+def _parse_left(file: LeanFile, first_message: int, assembly: Assembly) -> None:
+    """Parse the lines that were not scanned."""
     width, convert = LINES[file.security, file.what]
     indices: list[int] = []
     rows: list[Fields] = []
@@ -122,9 +144,8 @@ def parse(frame: RawFrame, state: Sequences) -> Parsed:
     if rows and (converted := assembly.convert(partial(convert, file), indices, rows)) is not None:
         ticks, where = converted
         assembly.stamp(ticks, where, [file.symbol.upper()] * len(ticks))
-        ticks["sequence"] = frame.first_message + where + 1
+        ticks["sequence"] = first_message + where + 1
         assembly.append(ticks, where)
-    return assembly.parsed()
 
 
 def _equity_trades(file: LeanFile, rows: Sequence[Fields]) -> Ticks:
@@ -193,5 +214,32 @@ def integers(
         raise MalformedError(f"{field} is not between {least} and {most}")
     return numbers
 
+
+def _whole(column: Column, *, least: int = 0, most: int = 10**INTEGER_DIGITS_MAX - 1, unit: int = 1) -> Field:
+    """Return a field that `integers` converts."""
+    return integer(column, least=least, most=most, unit=unit, digits=INTEGER_DIGITS_MAX, zeros=True)
+
+
+_FIELDS: dict[str, Field] = {
+    "ms": _whole("TIME", most=DAY_MS - 1),
+    "price": _whole("PRICE", least=1, unit=EQUITY_SCALE),
+    "size": _whole("SIZE"),
+    "bid": _whole("PRICE", unit=EQUITY_SCALE),
+    "ask": _whole("PRICE2", unit=EQUITY_SCALE),
+    "ask size": _whole("SIZE2"),
+    "fx bid": decimal("PRICE"),
+    "fx ask": decimal("PRICE2"),
+    "cell": CELL,
+    "suspicious": [[b"0"], [b"1", sets(bits(flags=Flag.OUTLIER))]],
+}
+SCANNERS = {
+    key: Scanner([(line, ends(kind)), (line + "\r", ends(kind))], _FIELDS)
+    for key, kind, line in (
+        (("equity", "trade"), Kind.TRADE, "<ms>,<price>,<size>,<cell>,<cell>,<suspicious>"),
+        (("equity", "quote"), Kind.QUOTE, "<ms>,<bid>,<size>,<ask>,<ask size>,<cell>,<cell>,<suspicious>"),
+        (("forex", "quote"), Kind.QUOTE, "<ms>,<fx bid>,<fx ask>"),
+    )
+}
+"""(security, kind) -> how its lines are written."""
 
 VENUE = Venue("lean", parse)

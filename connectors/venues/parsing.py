@@ -2,6 +2,7 @@
 
 from tapeline.connectors.venues import binance, lean, sim
 from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.schemas import RawFrame, RejectReason
 
@@ -23,3 +24,12 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
         detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
         assembly.reject(index, RejectReason.UNKNOWN, detail)
     return assembly.parsed()
+
+
+def warm_up() -> None:
+    """Compile what `parse_frame` needs, so that the first frame does not wait for it."""
+    from tapeline.connectors.venues import scan
+
+    scan.kernels()
+    for scanner in (*SCANNERS.values(), *lean.SCANNERS.values(), sim.SCANNER):
+        _ = scanner.program

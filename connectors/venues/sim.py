@@ -16,17 +16,28 @@ from typing import Any
 
 import orjson
 
-from tapeline.connectors.venues.assembly import Assembly, flag_inexact, flag_quotes
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly, flag_inexact, flag_quotes
 from tapeline.connectors.venues.columns import MalformedError, decimals, integers, symbols
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
+from tapeline.connectors.venues.shapes import SYMBOL, Field, Scanner, Step, Stream, bits, decimal, ends, integer, sets
 from tapeline.schemas import Kind, RawFrame, RejectReason, Ticks, empty_ticks
 
 Row = tuple[Any, ...]
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("sim", frame, state)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly("sim", frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
+    if len(assembly.left):
+        _parse_left(assembly)
+    return assembly.parsed()
+
+
+def _parse_left(assembly: Assembly) -> None:
+    """Parse the messages that were not scanned."""
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in KINDS}
     takes = {kind: (KINDS[kind][0], indices.append, rows.append) for kind, (indices, rows) in found.items()}
     for index, data in assembly.messages():
@@ -51,9 +62,8 @@ def parse(frame: RawFrame, state: Sequences) -> Parsed:
             (symbol, ticks), where = converted
             assembly.stamp(ticks, where, symbol)
             if kind != "status":  # has no number
-                assembly.follow(kind, symbol, ticks, where, ticks["sequence"] - 1)
+                assembly.follow(kind, ticks, where, ticks["sequence"] - 1)
             assembly.append(ticks, where)
-    return assembly.parsed()
 
 
 def _trades(rows: Sequence[Row]) -> tuple[Row, Ticks]:
@@ -106,5 +116,36 @@ KINDS: dict[str, tuple[Callable[[dict[str, Any]], Row], Callable[[Sequence[Row]]
     "status": (itemgetter("symbol", "time_ns", "status"), _statuses),
 }
 """Type -> the fields that are read, and the converter that expects them in that order."""
+
+STREAMS = (Stream("trade", Kind.TRADE), Stream("quote", Kind.QUOTE))
+_FIELDS: dict[str, Field] = {
+    "symbol": SYMBOL,
+    "id": integer("SEQUENCE"),
+    "ns": integer("TIME"),
+    "price": decimal("PRICE", positive=True),
+    "size": decimal("SIZE", positive=True),
+    "side": [[b"buy", sets(bits(side=1))], [b"sell", sets(bits(side=-1))]],
+    "bid": decimal("PRICE"),
+    "bid size": decimal("SIZE"),
+    "ask": decimal("PRICE2"),
+    "ask size": decimal("SIZE2"),
+    "status": [[b"open", Step("SET", column="SIZE", unit=1)], [b"close", Step("SET", column="SIZE", unit=0)]],
+}
+SCANNER = Scanner(
+    [
+        (
+            '{"type":"trade","symbol":"<symbol>","id":<id>,"time_ns":<ns>,"price":"<price>","size":"<size>",'
+            '"side":"<side>"}',
+            ends(Kind.TRADE, 0, "CONSECUTIVE"),
+        ),
+        (
+            '{"type":"quote","symbol":"<symbol>","id":<id>,"time_ns":<ns>,"bid":"<bid>","bid_size":"<bid size>",'
+            '"ask":"<ask>","ask_size":"<ask size>"}',
+            ends(Kind.QUOTE, 1, "CONSECUTIVE"),
+        ),
+        ('{"type":"status","symbol":"<symbol>","time_ns":<ns>,"status":"<status>"}', ends(Kind.STATUS)),
+    ],
+    _FIELDS,
+)
 
 VENUE = Venue("sim", parse)

@@ -1,0 +1,331 @@
+"""The compiled scanner: a raw frame's messages of known shapes to ticks, and what their numbers say.
+
+`scan` walks the program that `shapes` makes of a venue's message shapes, `follow` compares sequence numbers. Called by
+`assembly` for every frame. What is not exactly of a known shape `scan` leaves to the venue's library parser, which says
+what is right: scanned or not, a message gives the same tick, bit for bit.
+
+It reads untrusted bytes: `lexing` says what holds of every place (`at`, `end`, `last`), and a message whose end is not
+between its start and the end of the frame is left.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+
+from tapeline.connectors.venues.compiled import INT64, array, compiled
+from tapeline.connectors.venues.lexing import (
+    COMMA,
+    HASH_START,
+    address_of,
+    byte_at,
+    read_decimal,
+    read_digits,
+    read_symbol,
+    same_bytes,
+    skip_cell,
+    skip_text,
+    word_at,
+)
+
+NOTHING, INTEGER, DECIMAL, SYMBOL, TEXT, CELL, LEVELS, SET, END = range(9)
+"""Codes of operations: what comes after the literal."""
+
+TIME, SEQUENCE, BEFORE, FLOOR, PRICE, SIZE, PRICE2, SIZE2, NOWHERE, BITS = range(10)
+"""Where a value goes: registers of the message, and columns of its tick (numbered as in 8 float64)."""
+
+UNFOLLOWED, CONSECUTIVE, LINKED = range(3)
+"""How a number is followed: not; it is one above the one before; BEFORE is the one before (if not set, it may jump)."""
+
+OP = np.dtype(
+    [
+        ("word", "<u8"),  # a literal that must come first, 0 to 8 bytes,
+        ("mask", "<u8"),  # which of them count,
+        ("literal", "<i8"),  # how many,
+        ("otherwise", "<i8"),  # and the operation to go on with where they do not come; -1: there is none
+        ("code", "<i8"),
+        ("column", "<i8"),  # INTEGER, DECIMAL, SET: where the value goes
+        ("size", "<i8"),  # INTEGER: digits, SYMBOL: characters at most
+        ("zeros", "<i8"),  # INTEGER: whether zeros in front are allowed
+        ("least", "<i8"),  # INTEGER; DECIMAL: 0, or 1 where it must be above zero
+        ("most", "<i8"),  # INTEGER; DECIMAL, LEVELS: what numbers must be below
+        ("unit", "<i8"),  # INTEGER: a register gets value * unit + plus, a column value / unit. SET: a column's value
+        ("plus", "<i8"),
+        ("bits", "<i8"),  # SET, LEVELS, END: what is set of the tick's fourth 8 bytes (instrument, kind, side, flags)
+        ("last_bits", "<i8"),  # END: likewise, of the last tick; 0: there is one tick, else one a level
+        ("stream", "<i8"),  # END: the number of the stream, and how it is followed
+        ("follow", "<i8"),
+        ("quote", "<i8"),  # END: whether bid and ask are compared
+    ]
+)
+"""An operation of a program."""
+
+HEAD = np.dtype(
+    [
+        ("message", "<i8"),
+        ("stream", "<i8"),  # the symbol's slot * streams of the venue + number of the stream
+        ("sequence", "<i8"),
+        ("before", "<i8"),  # the number that comes right before; ANY: it may jump
+        ("event_ns", "<i8"),
+    ]
+)
+"""A message whose number is followed."""
+
+SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("hash", "<u8"), ("message", "<i8")])
+"""A symbol: where in the body it stands, and the first message with it. Slots are in the order of those."""
+
+ANY = -(2**63)
+"""No number: see HEAD, and of a stream that was not seen yet."""
+
+BODY_BYTES_MIN = 8
+"""Of a frame that is scanned: `lexing` reads so many at once."""
+PROBES_MAX = 64
+"""Places at which a symbol is looked for: one that has none there (made up to collide with others) is left."""
+
+LATE, CROSSED, ONE_SIDED, INEXACT, LOCKED = (1 << (48 + bit) for bit in (6, 4, 5, 7, 8))
+"""Flags of a tick, as they stand in its fourth 8 bytes."""
+
+OPEN, CLOSE, QUOTE, ZERO = (ord(one) for one in '[]"0')
+_0 = np.uint64(0)
+
+
+@numba.njit
+def _levels(at: Any, end: Any, last: Any, bits: Any, below: Any, ints: Any, floats: Any, row: Any) -> Any:
+    """Read `[["price","size"],...]` into rows; return (the row behind them, the place behind it or -1)."""
+    if at + 2 > end or byte_at(at) != OPEN:
+        return row, -1
+    if byte_at(at + 1) == CLOSE:
+        return row, at + 2
+    at += 1
+    while row < len(ints):
+        if at + 2 > end or byte_at(at) != OPEN or byte_at(at + 1) != QUOTE:
+            break
+        price, price_inexact, at = read_decimal(at + 2, end, last, np.int64(1), below)
+        if at < 0 or at + 3 > end or byte_at(at) != QUOTE or byte_at(at + 1) != COMMA or byte_at(at + 2) != QUOTE:
+            break
+        size, size_inexact, at = read_decimal(at + 3, end, last, np.int64(0), below)
+        if at < 0 or at + 3 > end or byte_at(at) != QUOTE or byte_at(at + 1) != CLOSE:
+            break
+        ints[row, 3] = bits | (INEXACT if price_inexact or size_inexact else 0)
+        floats[row, PRICE] = price
+        floats[row, SIZE] = size
+        floats[row, PRICE2] = 0
+        floats[row, SIZE2] = 0
+        row += 1
+        if byte_at(at + 2) == CLOSE:
+            return row, at + 3
+        if byte_at(at + 2) != COMMA:
+            break
+        at += 3
+    return row, -1
+
+
+def _scan(
+    body: Any,
+    ends: Any,
+    recv_ns: Any,
+    bytes_max: Any,
+    ops: Any,
+    streams: Any,
+    ints: Any,
+    floats: Any,
+    registers: Any,
+    where: Any,
+    heads: Any,
+    slots: Any,
+    buckets: Any,
+    left: Any,
+) -> Any:
+    """Read the messages of a frame; return how many (ticks, heads, slots, left) there are.
+
+    body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
+    venue has. Written: ints: (capacity, 8) int64, ticks whose instrument is their symbol's slot; where: (capacity,)
+    their messages; heads: (n,) HEAD; slots: (n,) SLOT; left: (n,) the messages that are not scanned; buckets: zeros,
+    in number a power of two above n. A message for which there is no room is left.
+    """
+    base = address_of(body)
+    last = base + len(body)
+    row, head, slots_count, left_count = np.int64(0), 0, 0, 0
+    slot, end = 0, base
+    for index in range(len(ends)):
+        start, end = end, base + np.int64(ends[index])
+        op_at = 0 if start <= end <= last and end - start <= bytes_max and row < len(ints) else -1
+        at, next_row, bits = start, row, 0
+        matched: Any = False
+        symbol_at, symbol_size, symbol_hash = base, 0, HASH_START
+        registers[TIME] = recv_ns[index]
+        registers[SEQUENCE] = 0
+        registers[BEFORE] = registers[FLOOR] = ANY
+        if op_at == 0:
+            floats[row, PRICE] = floats[row, SIZE] = floats[row, PRICE2] = floats[row, SIZE2] = 0
+        # 1. match the message, operation by operation
+        while op_at >= 0:
+            op = ops[op_at]
+            if at + op.literal > end or (word_at(at, last) ^ op.word) & op.mask != _0:
+                op_at = op.otherwise
+                continue
+            at += op.literal
+            code = op.code
+            if code == INTEGER:
+                number, behind = read_digits(at, end, last)
+                value, count = np.int64(number), behind - at
+                if count == 0 or count > op.size or value < op.least or value > op.most:
+                    break
+                if count > 1 and not op.zeros and byte_at(at) == ZERO:
+                    break
+                if PRICE <= op.column <= SIZE2:
+                    floats[row, op.column] = value / op.unit
+                else:
+                    registers[op.column] = value * op.unit + op.plus
+                at = behind
+            elif code == DECIMAL:
+                decimal, inexact, at = read_decimal(at, end, last, op.least, op.most)
+                if at < 0:
+                    break
+                floats[row, op.column] = decimal
+                bits |= INEXACT if inexact else 0
+            elif code == SYMBOL:
+                symbol_at = at
+                symbol_hash, at = read_symbol(at, end, last)
+                symbol_size = at - symbol_at
+                if symbol_size == 0 or symbol_size > op.size:
+                    break
+            elif code == TEXT:
+                at = skip_text(at, end, last)
+            elif code == CELL:
+                at = skip_cell(at, end)
+            elif code == LEVELS:
+                next_row, at = _levels(at, end, last, op.bits, op.most, ints, floats, next_row)
+                if at < 0:
+                    break
+            elif code == SET:
+                if op.column == BITS:
+                    bits |= op.bits
+                else:
+                    floats[row, op.column] = op.unit
+            elif code == END:
+                matched = at == end
+                break
+            op_at += 1
+        # 2. see what its fields say together
+        sequence, before = registers[SEQUENCE], registers[BEFORE]
+        if matched:
+            op = ops[op_at]
+            if op.follow == CONSECUTIVE:
+                before = sequence - 1
+            if op.last_bits == 0:
+                next_row = row + 1
+                ints[row, 3] = 0
+            # Without levels there is no tick; numbers that contradict each other are the library parser's to name.
+            matched = next_row > row and before < sequence and registers[FLOOR] < sequence
+        # 3. find its symbol: most often that of the message before, else by hash
+        if matched and (
+            slots_count == 0
+            or slots[slot].hash != symbol_hash
+            or slots[slot].size != symbol_size
+            or not same_bytes(base + slots[slot].start, symbol_at, symbol_size, last)
+        ):
+            matched = False
+            place = np.int64(symbol_hash & np.uint64(len(buckets) - 1))
+            for _ in range(PROBES_MAX):
+                slot = buckets[place] - 1
+                if slot < 0:
+                    slot = slots_count
+                    slots_count += 1
+                    buckets[place] = slots_count
+                    slots[slot].start = symbol_at - base
+                    slots[slot].size = symbol_size
+                    slots[slot].hash = symbol_hash
+                    slots[slot].message = index
+                    matched = True
+                    break
+                if (
+                    slots[slot].hash == symbol_hash
+                    and slots[slot].size == symbol_size
+                    and same_bytes(base + slots[slot].start, symbol_at, symbol_size, last)
+                ):
+                    matched = True
+                    break
+                place = (place + 1) & (len(buckets) - 1)
+        if not matched:
+            left[left_count] = index
+            left_count += 1
+            continue
+        # 4. complete its ticks, and note its number
+        if op.quote:
+            bid, ask = floats[row, PRICE], floats[row, PRICE2]
+            if bid == 0 or ask == 0:
+                bits |= ONE_SIDED
+            elif bid > ask:
+                bits |= CROSSED
+            elif bid == ask:
+                bits |= LOCKED
+        bits |= op.bits | slot
+        for tick in range(row, next_row):
+            ints[tick, 0] = registers[TIME]
+            ints[tick, 1] = recv_ns[index]
+            ints[tick, 2] = sequence
+            ints[tick, 3] |= bits
+            where[tick] = index
+        ints[next_row - 1, 3] |= op.last_bits
+        row = next_row
+        if op.follow != UNFOLLOWED:
+            heads[head].message = index
+            heads[head].stream = slot * streams + op.stream
+            heads[head].sequence = sequence
+            heads[head].before = before
+            heads[head].event_ns = registers[TIME]
+            head += 1
+    return row, head, slots_count, left_count
+
+
+def _follow(heads: Any, highest: Any, ints: Any, where: Any, fresh: Any, gaps: Any) -> Any:
+    """Compare each number with the highest before it in its stream; return how many (fresh, gaps) there are.
+
+    The ticks of one that is not above it get LATE; where more than the one before it is missing there is a gap.
+    heads: (n,) HEAD; ints: (ticks, 8) int64 and where: (ticks,) their messages, both in order of messages. Written:
+    highest: of each stream, ANY where it was not seen yet; fresh: (n,) the streams seen first, in order; gaps: (n, 4)
+    the head, the tick that the gap comes before, the first number that is missing, and how many are.
+    """
+    tick, fresh_count, gaps_count = 0, 0, 0
+    for number in range(len(heads)):
+        head = heads[number]
+        while tick < len(where) and where[tick] < head.message:
+            tick += 1
+        before = head.sequence - 1 if head.before == ANY else head.before
+        last = highest[head.stream]
+        if last == ANY:
+            fresh[fresh_count] = head.stream
+            fresh_count += 1
+            last = before
+        if head.sequence <= last:
+            while tick < len(where) and where[tick] == head.message:
+                ints[tick, 3] |= LATE
+                tick += 1
+            continue
+        if before > last and head.before != ANY:
+            gaps[gaps_count, 0] = number
+            gaps[gaps_count, 1] = tick
+            gaps[gaps_count, 2] = last + 1
+            gaps[gaps_count, 3] = before - last
+            gaps_count += 1
+        highest[head.stream] = head.sequence
+    return fresh_count, gaps_count
+
+
+@cache
+def kernels() -> tuple[Callable[..., tuple[int, int, int, int]], Callable[..., tuple[int, int]]]:
+    """Return `scan` and `follow`, compiled at the first call: seconds, or some ms from numba's cache."""
+    heads, slots = array(HEAD, written=True), array(SLOT, written=True)
+    written, ticks = array(np.int64, written=True), array(np.int64, 2, written=True)
+    floats = array(np.float64, 2, written=True)
+    read, ops = array(np.int64), array(OP)
+    body, ends = array(np.uint8), array(np.uint32)
+    return (
+        compiled(
+            _scan, body, ends, read, INT64, ops, INT64, ticks, floats, written, written, heads, slots, written, written
+        ),
+        compiled(_follow, array(HEAD), written, ticks, read, written, ticks),
+    )

@@ -1,0 +1,202 @@
+"""Message shapes: a venue's messages written as templates, made into the program that `scan` walks.
+
+A template is a message as the venue sends it, byte for byte, with `<name>` where a field stands:
+
+    {"e":"trade","E":<int>,"s":"<symbol>","t":<id>,"p":"<price>","q":"<size>","T":<ms>,"m":<maker>,"M":<bool>}
+
+The templates of a venue share what they have in common: the program is a prefix tree, which reads a message once
+however many shapes there are. A message of no shape is the library parser's, so a shape that is missing costs time and
+nothing else; one that takes what the library parser would not is a fault.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeline.connectors.venues.columns import INTEGER_MAX, NUMBER_MAX, SYMBOL_CHARACTERS_MAX
+from tapeline.schemas import TICK, Flag, Kind, Ticks
+
+Code = Literal["NOTHING", "INTEGER", "DECIMAL", "SYMBOL", "TEXT", "CELL", "LEVELS", "SET", "END"]
+Column = Literal["TIME", "SEQUENCE", "BEFORE", "FLOOR", "PRICE", "SIZE", "PRICE2", "SIZE2", "NOWHERE", "BITS"]
+Follow = Literal["UNFOLLOWED", "CONSECUTIVE", "LINKED"]
+
+Program = npt.NDArray[np.void]
+"""(operations,) scan.OP"""
+
+LITERAL_BYTES_MAX = 8
+INTEGER_DIGITS_MAX = 19
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an operation does after its literal; `scan.OP` says what each field is to which code."""
+
+    code: Code
+    bits: int = 0
+    last_bits: int = 0
+    size: int = 0
+    column: Column = "NOWHERE"
+    zeros: int = 0
+    least: int = 0
+    most: int = 0
+    unit: int = 1
+    plus: int = 0
+    stream: int = 0
+    follow: Follow = "UNFOLLOWED"
+    quote: int = 0
+
+
+NOTHING = Step("NOTHING")
+Field = Sequence[Sequence[bytes | Step]]
+"""The ways to write a field, each of literals and steps."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """Messages whose numbers are followed together, apart for each symbol; their numbers are in `state` by name.
+
+    counted: they are consecutive, so that the size of a gap is known.
+    """
+
+    name: str
+    kind: Kind
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Everything that `scan` needs to know about a venue (or one kind of its files)."""
+
+    shapes: Sequence[tuple[str, Step]]
+    """(template, its END step)"""
+    fields: Mapping[str, Field]
+
+    @cached_property
+    def program(self) -> Program:
+        """The program, made when it is first needed."""
+        return program(self.shapes, self.fields)
+
+
+def integer(
+    column: Column,
+    *,
+    least: int = 0,
+    most: int = INTEGER_MAX,
+    unit: int = 1,
+    plus: int = 0,
+    digits: int = INTEGER_DIGITS_MAX,
+    zeros: bool = False,
+) -> Field:
+    """Return a field of digits, least to most; zeros: whether more of them than needed may stand in front.
+
+    A register gets value * unit + plus, a tick's column value / unit.
+    """
+    return [[Step("INTEGER", size=digits, column=column, zeros=zeros, least=least, most=most, unit=unit, plus=plus)]]
+
+
+def decimal(column: Column, *, positive: bool = False) -> Field:
+    """Return a field of digits with at most one point, as `columns.decimals` takes them."""
+    return [[Step("DECIMAL", column=column, least=int(positive), most=int(NUMBER_MAX))]]
+
+
+def levels(side: int) -> Field:
+    """Return a field of book levels, [["price","size"],...], a tick each."""
+    return [[Step("LEVELS", bits=bits(side=side), most=int(NUMBER_MAX))]]
+
+
+def sets(value: int) -> Step:
+    """Return a step that sets bits of the tick."""
+    return Step("SET", column="BITS", bits=value)
+
+
+def bits(kind: int = 0, side: int = 0, flags: int = 0) -> int:
+    """Return kind, side and flags of a tick as they stand in its fourth 8 bytes."""
+    tick: Ticks = np.zeros(1, TICK)
+    tick["kind"], tick["side"], tick["flags"] = kind, side, flags
+    return int(tick.view(np.int64)[3])
+
+
+def ends(kind: Kind, stream: int | None = None, follow: Follow = "UNFOLLOWED") -> Step:
+    """Return the last step of a shape; BOOK messages have a tick a level."""
+    last_bits = bits(flags=Flag.LAST) if kind == Kind.BOOK else 0
+    quote = int(kind == Kind.QUOTE)
+    return Step("END", bits(kind), last_bits, stream=stream or 0, follow=follow, quote=quote)
+
+
+SYMBOL: Field = [[Step("SYMBOL", size=SYMBOL_CHARACTERS_MAX)]]
+TEXT: Field = [[Step("TEXT")]]
+"""What stands in a JSON string and needs no escape."""
+CELL: Field = [[Step("CELL")]]
+"""What stands between two commas."""
+BOOLEAN: Field = [[b"true"], [b"false"]]
+
+
+_Tree = dict[int | Step, "_Tree"]
+
+
+@dataclass(slots=True)
+class _Op:
+    literal: bytes
+    step: Step
+    otherwise: int = -1
+
+
+def program(shapes: Iterable[tuple[str, Step]], fields_: Mapping[str, Field]) -> Program:
+    """Return the program that reads all shapes; raise ValueError if two differ in a field instead of a literal."""
+    tree: _Tree = {}
+    for template, end in shapes:
+        parts = re.split(r"<([^<>]+)>", template)
+        pieces: list[Field] = [fields_[part] if number % 2 else [[part.encode()]] for number, part in enumerate(parts)]
+        for way in product(*pieces):
+            at = tree
+            for piece in (*(piece for pieces in way for piece in pieces), end):
+                for token in piece if isinstance(piece, bytes) else (piece,):
+                    at = at.setdefault(token, {})
+    ops: list[_Op] = []
+    _write(tree, ops)
+    return _table(ops)
+
+
+def _write(tree: _Tree, ops: list[_Op]) -> None:
+    """Append the operations of a tree, the branches that begin with a literal first."""
+    branches = sorted(tree.items(), key=lambda branch: isinstance(branch[0], Step))
+    if sum(isinstance(token, Step) for token, _ in branches) > 1:
+        raise ValueError(f"shapes differ in a field, not in a literal: {[token for token, _ in branches]}")
+    for number, (token, below) in enumerate(branches):
+        literal, step, begin = b"", NOTHING, len(ops)
+        while True:
+            if isinstance(token, Step):
+                step = token
+                break
+            literal += bytes([token])
+            ((token, deeper), *others) = below.items()
+            if others or (isinstance(token, int) and len(literal) == LITERAL_BYTES_MAX):
+                break
+            below = deeper
+        ops.append(_Op(literal, step))
+        _write(below, ops)
+        if number + 1 < len(branches):
+            ops[begin].otherwise = len(ops)
+
+
+def _table(ops: Sequence[_Op]) -> Program:
+    # Here, so that whoever only reads recordings does not wait for numba.
+    from tapeline.connectors.venues import scan
+
+    table = np.zeros(len(ops), scan.OP)
+    for row, op in zip(table, ops, strict=True):
+        for field in fields(Step):
+            value = getattr(op.step, field.name)
+            row[field.name] = getattr(scan, value) if isinstance(value, str) else value
+        row["word"] = int.from_bytes(op.literal, "little")
+        row["mask"] = (1 << 8 * len(op.literal)) - 1
+        row["literal"] = len(op.literal)
+        row["otherwise"] = op.otherwise
+    table.flags.writeable = False
+    return table
