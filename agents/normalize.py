@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import faust
 import orjson
 
-from tapeline.agents.tick_frames import cut, time_frames
+from tapeline.agents.tick_frames import cut, time_frames, warm_up
 from tapeline.connectors.venues import Reject, parse_frame
 from tapeline.schemas import (
     FrameError,
@@ -47,8 +47,9 @@ class Normalize(Role):
         self._connections: dict[int, Connections] = {}
 
     async def open(self) -> None:
-        """Connect, and read the instruments known so far."""
+        """Connect, compile the scanners, and read the instruments known so far."""
         await super().open()
+        warm_up()
         self._ticks_partitions = await self.producer.partition_count(TICKS.name)
         self._registry = Registry(self.kafka, self._ticks_partitions)
         await self._registry.refresh()
