@@ -45,3 +45,10 @@ def test_a_time_record_moves_every_partition() -> None:
         assert frame.ticks["kind"].tolist() == [Kind.TIME]
         assert frame.ticks["ts_recv_ns"].tolist() == [frame.time_ns] == [123]
         assert frame.ticks["instrument_id"].tolist() == [0]
+
+
+def test_a_tick_of_no_given_instrument_is_an_error() -> None:
+    ticks = empty_ticks(2)
+    ticks["instrument_id"] = [5, 6]
+    with pytest.raises(IndexError, match="beyond the 6"):
+        cut(0, 0, 0, ticks, INSTRUMENTS)

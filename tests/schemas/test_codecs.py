@@ -110,6 +110,13 @@ def test_a_decoded_frame_shares_the_records_memory_and_cannot_change_it() -> Non
     assert not frame.ticks.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         frame.ticks["price"] = 1.0
+    record = RawFrame.build("a/b", 0, [1, 2], [b"x", b"yz"]).encode()
+    raw = RawFrame.decode(record)
+    assert isinstance(raw.body, memoryview)
+    assert raw.body.obj is record
+    assert list(raw.messages()) == [b"x", b"yz"]
+    with pytest.raises(ValueError, match="read-only"):
+        raw.recv_ns[0] = 1
 
 
 @given(st.one_of(signals, rejected, instruments))

@@ -1,0 +1,435 @@
+"""Scanned or parsed, a message gives the same: over every shape, damaged in every way, and over real recordings."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from numba.core import event as numba_event
+
+from tapeline.agents import tick_frames
+from tapeline.connectors.venues import (
+    Message,
+    Parsed,
+    Sequences,
+    binance,
+    columns,
+    lean,
+    lexing,
+    parse_frame,
+    scan,
+    sim,
+)
+from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.binance_shapes import SCANNERS, STREAMS
+from tapeline.connectors.venues.shapes import Scanner, Stream
+from tapeline.schemas import Flag, GapReason, Instrument, Kind, RawFrame
+from tests.connectors.venues.conftest import Read
+
+RECV_NS = 1_723_161_600_000_000_000
+TRADES = "lean/equity-usa/spy/20131007/trade"
+QUOTES = "lean/equity-usa/spy/20131103/quote"  # clocks changed that day
+FOREX = "lean/forex-fxcm/eurusd/20140508/quote"
+
+PARSERS: dict[str, Callable[..., Parsed]] = {
+    "binance": partial(binance.parse, "binance"),
+    "binance-usdm": partial(binance.parse, "binance-usdm"),
+    "sim": sim.parse,
+    "lean": lean.parse,
+}
+SOURCES: dict[str, tuple[Scanner, Sequence[Stream]]] = {
+    "binance/x": (SCANNERS["binance"], STREAMS["binance"]),
+    "binance-usdm/x": (SCANNERS["binance-usdm"], STREAMS["binance-usdm"]),
+    "sim/x": (sim.SCANNER, sim.STREAMS),
+    TRADES: (lean.SCANNERS["equity", "trade"], ()),
+    QUOTES: (lean.SCANNERS["equity", "quote"], ()),
+    FOREX: (lean.SCANNERS["forex", "quote"], ()),
+}
+
+DECIMALS = ["61685.99000000", "0.00017000", "10.1", "10.2", "10.20", "7", "100", "0.5", "123456789012.345"]
+ODD_DECIMALS = [
+    *(
+        "0",
+        "0.000",
+        "00.10",
+        ".5",
+        "5.",
+        ".",
+        "",
+        "1.2.3",
+        "-1",
+        "+1",
+        "1e5",
+        "1E5",
+        "NaN",
+        "1_0",
+        " 1",
+        "1 ",
+        "\u0661",
+    ),
+    *("999999999999999", "1000000000000000", "999999999999999.9", "9007199254740991", "900719925474099.1"),
+    *("9007199254740.993", "9007199254740.992", "123456789012345.6", "1234567890.1234567", "1234567890.123456700000"),
+    *("0.0000000000000000001", "0.00000000000000000001", "0000000000000000000.5", "00000000000000000000.5"),
+    *("18446744073709551616", "9" * 40, "1." + "0" * 18, "1." + "0" * 19, "0." + "3" * 18, "1\\u0030", "1\x00"),
+]
+ODD_NUMBERS = [
+    *("0", "00", "007", "-0", "-1", "1.0", "1e3", "", "null", '"1"', "true", "9223372036854775806", "[1]"),
+    *("9223372036854775807", "9223372036854775808", "18446744073709551615", "18446744073709551616", "9" * 30),
+    *("9223372036854", "9223372036855", "86399999", "86400000", "999999999999999", "1000000000000000", "1_0", " 1"),
+]
+ODD_SYMBOLS = [
+    "",
+    "A B",
+    "A\\u0041",
+    "\u00dc",
+    "\x7f",
+    "\t",
+    "A'",
+    "x" * 64,
+    "x" * 65,
+    "A\\",
+    "A/B",
+    "\u2028",
+    "~!#[]{}",
+]
+ODD_TEXTS = [
+    "",
+    "a b",
+    "\u00fc",
+    '\\"',
+    "\\n",
+    "\x7f",
+    "\x1f",
+    "\x00",
+    "'",
+    "x" * 200,
+    "a\\",
+    "\ud7ff",
+    "{",
+    '","data":{',
+]
+ODD_CELLS = ["", "\u00fc", '"', "\\", "\x00", "\x7f", "\r", " ", "1.5", "\x80"]
+LEVELS = ["[]", '[["9.50","1"]]', '[["9","0.000"],["8.5","2"],["7.25","3.125"]]']
+ODD_LEVELS = [
+    *("[", "]", "null", "{}", "[[]]", '[["1"]]', '[["1","2","3"]]', '[["1","2"],]', '[["1","2"]', '[["1","2"]]]'),
+    *('[["0","1"]]', '[["1","-1"]]', "[[1,2]]", '[["1.5","1234567890.123456"]]', '[["1", "2"]]', '[["1","2"],["1"]]'),
+    *('[["1","2"][', '[["1","2"', '[["1","', '[["1"', '[["', "[[", '["1","2"]', "[" * 100),
+]
+FIELDS: dict[str, tuple[Iterable[str], Iterable[str]]] = {
+    **dict.fromkeys(
+        ("price", "size", "bid", "bid size", "ask", "ask size", "fx bid", "fx ask"), (DECIMALS, ODD_DECIMALS)
+    ),
+    **dict.fromkeys(("int", "ms", "ns"), (["1723161600000", "0", "7", "43200000"], ODD_NUMBERS)),
+    **dict.fromkeys(("id", "first id - 1", "id before"), ([str(number) for number in range(12)], ODD_NUMBERS)),
+    "symbol": (["BTCUSDT", "ETHUSDT", "BTC-USD.PERP", "A"], ODD_SYMBOLS),
+    "text": (["btcusdt@trade", "MARKET", "btcusdt@depth@100ms"], ODD_TEXTS),
+    "cell": (["P", "20002000", ""], ODD_CELLS),
+    **dict.fromkeys(("maker", "bool"), (["true", "false"], ["True", "1", "null", "", '"true"', "tru"])),
+    "side": (["buy", "sell"], ["hold", "", "Buy"]),
+    "status": (["open", "close"], ["halt", ""]),
+    "suspicious": (["0", "1"], ["2", "", "00", "x"]),
+    **dict.fromkeys(("bids", "asks"), (LEVELS, ODD_LEVELS)),
+}
+"""What may stand in a field of a template: as it comes, and odd."""
+WHOLE = ["1674100", "100", "0", "007", "5"]
+ODD_WHOLE = [*ODD_NUMBERS, "1.5"]
+
+
+def fields_of(source: str) -> dict[str, tuple[Iterable[str], Iterable[str]]]:
+    whole = dict.fromkeys(("price", "size", "bid", "ask", "ask size"), (WHOLE, ODD_WHOLE))
+    return FIELDS | whole if source in (TRADES, QUOTES) else FIELDS
+
+
+def filled(source: str, template: str, choose: Callable[[str, Iterable[str]], str]) -> str:
+    """Put something into every field of a template."""
+    return re.sub(r"<([^<>]+)>", lambda match: choose(match[1], fields_of(source)[match[1]][0]), template)
+
+
+@st.composite
+def messages_of(draw: st.DrawFn, source: str) -> bytes:
+    """A message of any shape, whole or damaged."""
+    template = draw(st.sampled_from([template for template, _ in SOURCES[source][0].shapes]))
+    names = re.findall(r"<([^<>]+)>", template)
+    damage = draw(st.sampled_from(["none", "none", "field", "field", "decimal", "bytes", "another"]))
+    odd = draw(st.integers(0, len(names) - 1)) if damage in ("field", "decimal") else -1
+    count = 0
+
+    def choose(name: str, usual: Iterable[str]) -> str:
+        nonlocal count
+        count += 1
+        if count - 1 != odd:
+            return draw(st.sampled_from(list(usual)))
+        if damage == "decimal":
+            return draw(st.from_regex(r"[0-9]{0,25}\.?[0-9]{0,25}", fullmatch=True))
+        return draw(st.sampled_from(list(fields_of(source)[name][1])))
+
+    text = filled(source, template, choose)
+    message = bytearray(text.encode("utf-8", "surrogatepass"))
+    if damage == "another":
+        return draw(
+            st.sampled_from([text.replace(":", ": "), text + " ", text + text, "{" + text[1:].replace("}", ',"e":1}')])
+        ).encode()
+    for _ in range(draw(st.integers(1, 3)) if damage == "bytes" else 0):
+        at = draw(st.integers(0, len(message)))
+        match draw(st.integers(0, 4)):
+            case 0:
+                del message[at:]
+            case 1:
+                del message[at : at + draw(st.integers(1, 8))]
+            case 2:
+                message[at:at] = draw(st.binary(min_size=1, max_size=9))
+            case 3:
+                message[at : at + 1] = draw(st.sampled_from([b"0", b"9", b'"', b"[", b"}", b",", b".", b"\\", b"\x7f"]))
+            case _ if at < len(message):
+                message[at] ^= 1 << draw(st.integers(0, 7))
+    return bytes(message)
+
+
+def assert_same(source: str, frames: Iterable[RawFrame]) -> None:
+    """Parse frames of one connection with and without scanning; the results are equal to the bit."""
+    parse = PARSERS[source.partition("/")[0]]
+    scanned_state: Sequences = {}
+    parsed_state: Sequences = {}
+    for frame in frames:
+        scanned, parsed = parse(frame, scanned_state), parse(frame, parsed_state, scanned=False)
+        assert scanned.ticks.tobytes() == parsed.ticks.tobytes()
+        assert scanned.names == parsed.names
+        assert scanned.rejects == parsed.rejects
+        assert list(scanned_state.items()) == list(parsed_state.items())
+
+
+def frames_of(source: str, messages: Sequence[bytes], cuts: Iterable[int] = ()) -> list[RawFrame]:
+    """Cut messages, of which the n-th was received n ns after RECV_NS, into decoded frames."""
+    edges = sorted({0, *cuts, len(messages)})
+    return [
+        RawFrame.decode(
+            RawFrame.build(source, start, range(RECV_NS + start, RECV_NS + end), messages[start:end]).encode()
+        )
+        for start, end in pairwise(edges)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_scanned_and_parsed_are_the_same(source: str, data: st.DataObject) -> None:
+    messages = data.draw(st.lists(messages_of(source), min_size=1, max_size=25))
+    cuts = data.draw(st.sets(st.integers(1, len(messages)), max_size=4))
+    assert_same(source, frames_of(source, messages, cuts))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_odd_field_and_every_cut_is_the_same(source: str) -> None:
+    """One thing is odd at a time: each odd value in each field of each shape, and each shape cut after each byte."""
+    for template, _ in SOURCES[source][0].shapes:
+        whole = filled(source, template, lambda _, usual: next(iter(usual)))
+        names = re.findall(r"<([^<>]+)>", template)
+        messages = [whole[:end].encode() for end in range(len(whole) + 1)]
+        for odd, name in enumerate(names):
+            for value in (*fields_of(source)[name][0], *fields_of(source)[name][1]):
+                fields = iter(range(len(names)))
+                text = filled(source, template, lambda _, usual: value if next(fields) == odd else next(iter(usual)))  # noqa: B023
+                messages.append(text.encode("utf-8", "surrogatepass"))
+        assert_same(source, frames_of(source, messages))
+        assert_same(source, frames_of(source, messages, range(0, len(messages), 3)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_is_of_a_known_shape_is_scanned(source: str) -> None:
+    """The library parser sees none of it, in any of the ways to fill a shape as usual (books: with levels)."""
+    scanner, streams = SOURCES[source]
+    for template, _ in scanner.shapes:
+        for way in range(4):
+            text = filled(source, template, lambda name, usual: as_usual(name, list(usual), way))  # noqa: B023
+            (frame,) = frames_of(source, [text.encode()] * 3)
+            assembly = Assembly("x", frame, {}, streams, scanner)
+            assert not len(assembly.left), text
+            assert len(assembly.scanned[0]) >= 3
+
+
+def as_usual(name: str, usual: list[str], way: int) -> str:
+    numbers = {"first id - 1": "3", "id before": "2", "id": "7", "ms": "43200000"}
+    if name in ("price", "size", "bids", "asks"):  # that these are not zero or empty is asked for
+        usual = [value for value in usual if value not in ("0", "[]")]
+    return numbers.get(name) or usual[way % len(usual)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.from_regex(r"[0-9]{0,20}\.?[0-9]{0,20}", fullmatch=True) | st.decimals(0, 10**15, places=8).map("{:f}".format)
+)
+@example("9007199254740993")
+@example("900719925474099.3")
+@example("123456789012345.6")
+@example("0.1")
+def test_a_scanned_decimal_is_what_float_says(text: str) -> None:
+    message = f'{{"u":1,"s":"A","b":"{text}","B":"0","a":"1","A":"1"}}'.encode()
+    (frame,) = frames_of("binance/x", [message])
+    ticks, _ = Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).scanned
+    if len(ticks):
+        assert ticks["price"].tobytes() == np.float64(float(text)).tobytes()
+        assert bool(ticks["flags"][0] & Flag.INEXACT) == columns.inexact([text])[0]
+    digits = text.replace(".", "")
+    if digits and len(digits) <= lexing.DIGITS_MAX and float(text) < columns.NUMBER_MAX:
+        assert len(ticks) == (int(digits.rstrip("0") or 0) < lexing.EXACT_MAX), "no more is left than must be"
+
+
+@st.composite
+def numbered(draw: st.DrawFn) -> list[tuple[str, str, int]]:
+    """Stream, symbol and number of messages: mostly going on, with jumps ahead and back."""
+    following: dict[tuple[str, str], int] = {}
+    made = []
+    for _ in range(draw(st.integers(1, 40))):
+        stream, symbol = draw(st.sampled_from(["trade", "quote"])), draw(st.sampled_from("ABC"))
+        number = max(0, following.get((stream, symbol), 5) + draw(st.sampled_from([1, 1, 1, 0, -2, 3, 9])))
+        following[stream, symbol] = number
+        made.append((stream, symbol, number))
+    return made
+
+
+@pytest.mark.slow
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(numbered(), st.sets(st.integers(1, 39), max_size=5))
+def test_numbers_are_followed_as_a_dict_would(numbers: list[tuple[str, str, int]], cuts: set[int]) -> None:
+    tails = {
+        "trade": '"price":"1","size":"1","side":"buy"}',
+        "quote": '"bid":"1","bid_size":"1","ask":"2","ask_size":"1"}',
+    }
+    messages = [
+        f'{{"type":"{stream}","symbol":"{symbol}","id":{number},"time_ns":{position},{tails[stream]}'.encode()
+        for position, (stream, symbol, number) in enumerate(numbers)
+    ]
+    highest: dict[str, int] = {}
+    expected: list[tuple[Any, ...]] = []
+    for position, (stream, symbol, number) in enumerate(numbers):
+        kind = Kind.TRADE if stream == "trade" else Kind.QUOTE
+        last = highest.get(f"{stream}/{symbol}", number - 1)
+        if number > last + 1:
+            expected.append((symbol, Kind.GAP, position, last + 1, 0, number - 1 - last, GapReason.SEQUENCE, kind))
+        late = Flag.LATE if number <= last else 0
+        expected.append((symbol, kind, position, number, late, 1, 1, 0 if kind == Kind.TRADE else 2))
+        highest[f"{stream}/{symbol}"] = max(number, last)
+    state: Sequences = {}
+    found = []
+    for frame in frames_of("sim/x", messages, (cut for cut in cuts if cut < len(messages))):
+        parsed = parse_frame(frame, state)
+        fields = ("kind", "ts_event_ns", "sequence", "flags", "size", "price", "price2")
+        for tick in parsed.ticks:
+            symbol = parsed.names[tick["instrument_id"]].removeprefix("sim:")
+            found.append((symbol, *(tick[field].item() for field in fields)))
+        assert (parsed.ticks["ts_recv_ns"] == RECV_NS + parsed.ticks["ts_event_ns"]).all()
+    assert found == expected
+    assert list(state.items()) == list(highest.items())
+
+
+def trade(symbol: str, number: int = 7) -> bytes:
+    return f'{{"e":"trade","E":1,"s":"{symbol}","t":{number},"p":"1.5","q":"2","T":1004,"m":true,"M":true}}'.encode()
+
+
+def test_many_symbols_are_told_apart_and_named_in_order() -> None:
+    names = [f"{number}USDT" for number in np.random.default_rng(1).permutation(3000)]
+    messages = [trade(name) for name in names] + [trade(name, 8) for name in names]
+    (frame,) = frames_of("binance/x", messages)
+    parsed = parse_frame(frame, {})
+    assert parsed.names == tuple(f"binance:{name}" for name in names)
+    assert parsed.ticks["instrument_id"].tolist() == [*range(3000), *range(3000)]
+    assert_same("binance/x", [frame])
+
+
+def test_symbols_made_to_collide_are_still_right() -> None:
+    """More symbols for one place of the table than are looked for there."""
+    count, wanted = 200, 3
+    places = 2 << count.bit_length()
+
+    def place(symbol: str) -> int:
+        word = int.from_bytes(symbol.encode(), "little")
+        hashed = ((int(lexing.HASH_START) ^ word) * int(lexing.HASH_FACTOR)) % 2**64
+        return (hashed ^ hashed >> 32) % places
+
+    colliding = (name for name in (f"{number:08d}" for number in range(10**8)) if place(name) == wanted)
+    messages = [trade(next(colliding)) for _ in range(count)]
+    (frame,) = frames_of("binance/x", messages)
+    assert len(Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left) == count - scan.PROBES_MAX
+    assert_same("binance/x", [frame])
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_ends_that_make_no_sense_are_harmless(source: str) -> None:
+    """A frame that never went through `build` or `decode`: its ends go back, and beyond its body."""
+    template, _ = SOURCES[source][0].shapes[0]
+    message = filled(source, template, lambda name, usual: as_usual(name, list(usual), 0)).encode()
+    size = len(message)
+    for ends in ([size, size - 9, 2 * size], [2 * size, size, 3 * size], [2**32 - 1, size, 0], [0, 0, 3 * size + 1]):
+        frame = RawFrame(source, 0, 1, np.arange(3), np.array(ends, np.uint32), message * 3)
+        assert_same(source, [frame])
+    for body in (b"", b"{", message[:7]):
+        assert_same(source, [RawFrame(source, 0, 1, np.arange(1), np.array([len(body)], np.uint32), body)])
+
+
+@pytest.mark.parametrize("data", [b"[" * 2**20, b'{"stream":"' + b"a" * 2**20, b'{"u":' + b"9" * 2**20], ids=range(3))
+def test_long_nonsense_is_the_same(data: bytes) -> None:
+    for body in (data, data + b"x"):
+        assert_same("binance/x", frames_of("binance/x", [trade("A"), body, trade("A", 8)]))
+
+
+def test_a_book_of_many_levels_is_scanned() -> None:
+    levels = ",".join(f'["{number}","1"]' for number in range(1, 1000))
+    text = f'{{"e":"depthUpdate","E":3,"s":"A","U":1,"u":2,"b":[{levels}],"a":[{levels}]}}'
+    (frame,) = frames_of("binance/x", [text.encode()] * 5)
+    assembly = Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"])
+    assert (len(assembly.scanned[0]), len(assembly.left)) == (5 * 2 * 999, 0)
+    assert_same("binance/x", [frame])
+
+
+@pytest.mark.slow
+def test_after_warm_up_nothing_is_compiled() -> None:
+    """Whatever memory a frame lies in: a record, one at an odd address, writable bytes, arrays of our own."""
+    tick_frames.warm_up()
+    messages = [trade("A"), trade("B"), b"odd"]
+    built = RawFrame.build("binance/x", 0, [1, 2, 3], messages)
+    record = built.encode()
+    with numba_event.install_recorder("numba:compile") as compiles:
+        for buffer in (record, memoryview(b"1" + record)[1:], bytearray(record), None):
+            frame = built if buffer is None else RawFrame.decode(buffer)
+            parsed = parse_frame(frame, {"trade/A": 3})
+            assert (len(parsed.ticks), len(parsed.rejects)) == (3, 1)
+            instruments = [
+                Instrument(id=9 - number, name=name, partition=number) for number, name in enumerate(parsed.names)
+            ]
+            frames = tick_frames.cut(0, 1, 2, parsed.ticks, instruments)
+            assert [frame.ticks["instrument_id"].tolist() for frame in frames] == [[9, 9], [8]]
+    assert not compiles.buffer
+
+
+def test_compiled_constants_are_those_of_the_schemas() -> None:
+    flags = {name: getattr(scan, name) >> 48 for name in ("LATE", "CROSSED", "ONE_SIDED", "INEXACT", "LOCKED")}
+    assert flags == {name: Flag[name] for name in flags}
+    assert lexing.INEXACT_MIN == 10**columns.DIGITS_MAX
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recording", ["usdm", "spot", "spy", "eurusd"])
+@pytest.mark.parametrize(("per_frame", "messages_max"), [(1, 2_000), (7, 14_000), (1000, 10**9)])
+def test_recordings_are_the_same(
+    recording: str, per_frame: int, messages_max: int, request: pytest.FixtureRequest
+) -> None:
+    read: Read = request.getfixturevalue(recording)
+    messages: Sequence[Message] = read.messages[:messages_max]
+    source = read.recording.source
+    frames = (
+        RawFrame.build(
+            source,
+            start,
+            [message.recv_ns for message in messages[start : start + per_frame]],
+            [message.data for message in messages[start : start + per_frame]],
+        )
+        for start in range(0, len(messages), per_frame)
+    )
+    assert_same(source, frames)
