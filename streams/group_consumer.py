@@ -194,10 +194,13 @@ class GroupConsumer:
             self._owner.fail(error)
 
     def _fetch(self) -> list[Message]:
-        first = self._consumer.poll(POLL_SECONDS)
-        if first is None:
-            return []
-        return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
+        # Not by `consume`: it drops what it has in hand when partitions come or go meanwhile.
+        poll, messages = self._consumer.poll, list[Message]()
+        message = poll(POLL_SECONDS)
+        while message is not None:
+            messages.append(message)
+            message = poll(0) if len(messages) < BATCH_RECORDS else None
+        return messages
 
     def _keep_up(self) -> None:
         """Look where the partitions end, and commit what is to be committed.
@@ -251,6 +254,7 @@ class GroupConsumer:
             # A record can still come: of partitions that were assigned just now.
             if (message := consumer.poll(POLL_SECONDS)) is not None:
                 held.append(message)
+            self._keep_up()
         self.paused = False
         if self._stopping.is_set():
             return
@@ -278,6 +282,8 @@ class GroupConsumer:
         partitions = sorted(one.partition for one in found)
         self._ask(ask(partitions))
         self._commit(self._commits)
+        if self.paused:  # a partition that goes as paused would come back as paused
+            consumer.resume(found)
         self._assignments = {one: number for one, number in self._assignments.items() if one not in partitions}
         for one in partitions:
             self.committed.pop(one, None)

@@ -114,6 +114,8 @@ class Watchdog:
         )
         for partition in self._group.partitions:
             stats, end = self._role.stats.partitions.get(partition), self._group.end_offset(partition)
-            if stats is not None and end is not None:
-                facts.partitions[f"{self._group.topic}[{partition}]"] = (stats.next_offset, end)
+            if stats is not None:
+                # The client hears of the end with its first answer, also of an empty partition.
+                due = stats.next_offset + 1 if end is None else end
+                facts.partitions[f"{self._group.topic}[{partition}]"] = (stats.next_offset, due)
         return facts

@@ -210,7 +210,8 @@ def test_a_slow_reader_pauses_the_partitions_and_stays_in_its_group(
                 await until(lambda: len(other.group.partitions) == 2, "a rebalance while it is paused")
                 member.taking.set()
                 await until(lambda: not member.group.paused, "the flow to go on")
-                await until(lambda: sum(member.next[p] for p in member.group.partitions) == 600, "all records once")
+            await until(lambda: len(member.group.partitions) == PARTITIONS, "the partitions that went to be back")
+            await until(lambda: sum(member.next.values()) == 300 * PARTITIONS, "all records once", 20)
         assert member.failure is None
 
     run(test)
