@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 READ_SECONDS_MAX = 60
 MISSING = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 """What a broker says of a partition that is not there; every other refusal passes (an election, a restart)."""
+MISSING_SECONDS_MAX = 3
+"""It says so too for a moment after it has started."""
 
 
 class StateError(TapelineError):
@@ -85,12 +87,13 @@ class LogReader:
 
     def ends(self, where: TopicPartition) -> tuple[int, int]:
         """Ask for the first and the next offset of a partition; a leader that was just elected refuses for a moment."""
-        deadline = time.monotonic() + READ_SECONDS_MAX
+        started = time.monotonic()
         while True:
             try:
                 return self._consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
             except KafkaException as error:
-                if error.args[0].code() in MISSING or time.monotonic() > deadline:
+                patience = MISSING_SECONDS_MAX if error.args[0].code() in MISSING else READ_SECONDS_MAX
+                if time.monotonic() - started > patience:
                     raise
                 time.sleep(0.05)
 
