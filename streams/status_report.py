@@ -14,6 +14,13 @@ from tapeline.streams.workers import WorkerStats
 STALLED_NS = 5_000_000_000
 """A partition whose waiting records do not move for so long is reported."""
 
+_PROBLEMS = {
+    "stalled": "{role} does not move though records wait in {where}; its log says more",
+    "not taken": "{role} has not taken {where} yet: its worker starts, or its log says why",
+    "no worker": "{role} has no worker for {where}; `tapeline worker {role}` starts one",
+}
+"""States of partitions that need attention."""
+
 Key = tuple[str, int]
 """Role and partition."""
 
@@ -32,8 +39,8 @@ class PartitionRow:
     duplicates: Mapping[str, int]
     """By lane, `raw-ticks`."""
     state: str
-    """`ok`, `paused`, `waiting` (for something else), `stalled`, `no worker`, `moving` (to another worker), `elsewhere`
-    (a worker that was not asked)."""
+    """`ok`, `paused`, `waiting` (for something else), `stalled`, `no worker`, `not taken` (a worker is there but has it
+    not), `moving` (to another worker), `elsewhere` (a worker that was not asked)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ class Reporter:
         self._forget(heard, rows)
         for name, group in (heard.groups or {}).items():
             for number in group.ends:
-                rows.setdefault((name, number), _row_of_group(name, number, group))
+                rows.setdefault((name, number), _row_of_group(name, number, group, name in {one.role for one in roles}))
         ordered = sorted(rows.values(), key=lambda row: (_order(row.role), row.partition))
         roles.sort(key=lambda row: (_order(row.role), row.worker))
         return Report(ordered, roles, heard.processes, _problems(heard, ordered, roles))
@@ -180,11 +187,11 @@ def _role_row(role: RoleStats, worker: WorkerStats, address: str, restarts: int 
     )
 
 
-def _row_of_group(role: str, number: int, group: Group) -> PartitionRow:
+def _row_of_group(role: str, number: int, group: Group, has_worker: bool) -> PartitionRow:
     end = group.ends[number]
     lag = max(end - group.committed.get(number, 0), 0) if end >= 0 else None
     owner = group.owners.get(number)
-    state = "elsewhere" if owner else "no worker" if group.settled else "moving"
+    state = "elsewhere" if owner else "moving" if not group.settled else "not taken" if has_worker else "no worker"
     return PartitionRow(role, INPUTS[role].name, number, owner, lag, None, None, {}, state)
 
 
@@ -203,14 +210,11 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
             problems.append(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")
     by_role: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.state in ("no worker", "stalled"):
+        if row.state in _PROBLEMS:
             by_role.setdefault((row.role, row.state), []).append(str(row.partition))
     for (name, state), partitions in by_role.items():
-        where = f"{INPUTS[name].name if name in INPUTS else name} {', '.join(partitions)}"
-        if state == "stalled":
-            problems.append(f"{name} does not move though records wait in {where}; its log says more")
-        else:
-            problems.append(f"{name} has no worker for {where}; `tapeline worker {name}` starts one")
+        topic = INPUTS[name].name if name in INPUTS else name
+        problems.append(_PROBLEMS[state].format(role=name, where=f"{topic} {', '.join(partitions)}"))
     return problems
 
 

@@ -102,19 +102,24 @@ def test_only_partitions_that_are_held_are_the_workers() -> None:
 
 
 def test_what_no_worker_in_reach_has_comes_from_the_brokers() -> None:
-    groups = {
-        **ALL_WELL,
-        "logic": Group({0: 10, 1: 20, 2: 30, 3: -1}, {1: 15, 2: 30}, {1: "logic-7"}),
-    }
-    report = Reporter().report(Heard({HERE: a_worker(a_role(lags=(4,)))}, groups=groups))
+    groups = {**ALL_WELL, "logic": Group({0: 10, 1: 20, 2: 30, 3: -1}, {1: 15, 2: 30}, {1: "logic-7"})}
+    report = Reporter().report(Heard({}, groups=groups))
     found = {key[1]: (row.worker, row.lag, row.state) for key, row in rows(report).items() if key[0] == "logic"}
     assert found == {
-        0: ("logic-0", 4, "ok"),
+        0: (None, 10, "no worker"),
         1: ("logic-7", 5, "elsewhere"),
         2: (None, 0, "no worker"),
         3: (None, None, "no worker"),
     }
-    assert report.problems == ["logic has no worker for ticks 2, 3; `tapeline worker logic` starts one"]
+    assert report.problems == ["logic has no worker for ticks 0, 2, 3; `tapeline worker logic` starts one"]
+
+
+def test_what_a_worker_says_goes_before_what_the_brokers_say() -> None:
+    groups = {**ALL_WELL, "logic": Group({0: 10, 1: 20}, {0: 0, 1: 15}, {0: "somebody"})}
+    report = Reporter().report(Heard({HERE: a_worker(a_role(lags=(4,)))}, groups=groups))
+    found = {key[1]: (row.worker, row.lag, row.state) for key, row in rows(report).items() if key[0] == "logic"}
+    assert found == {0: ("logic-0", 4, "ok"), 1: (None, 5, "not taken")}
+    assert report.problems == ["logic has not taken ticks 1 yet: its worker starts, or its log says why"]
 
 
 def test_partitions_on_their_way_to_another_worker_are_no_problem() -> None:
