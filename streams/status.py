@@ -48,8 +48,8 @@ class Source:
     def hear(self) -> Heard:
         """Ask everybody at once; raises UnavailableError if nothing is there to be asked."""
         brokers = self._pool.submit(self._ask_brokers)
-        published = [one.address for one in WorkerFiles(self._home).live()]
-        addresses = list(dict.fromkeys([*published, *self._addresses]))
+        published = WorkerFiles(self._home).live()
+        addresses = list(dict.fromkeys([*(one.address for one in published), *self._addresses]))
         workers, silent = {}, {}
         for address, answer in zip(addresses, self._pool.map(_answer_of, addresses), strict=True):
             if isinstance(answer, WorkerStats):
@@ -63,7 +63,8 @@ class Source:
             if not workers and not silent:
                 raise UnavailableError(f"Nothing runs here, or nothing that can be asked. {error}") from error
             problems.append(str(error))
-        return Heard(workers, silent, groups, self._processes(), problems)
+        pids = frozenset(one.pid for one in published)
+        return Heard(workers, silent, groups, self._processes(), problems, pids)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from tapeline.streams.groups import INPUTS, Group
 from tapeline.streams.metrics import lane_text
-from tapeline.streams.stats import UNKNOWN, PartitionStats, RoleStats, WatchdogState
+from tapeline.streams.stats import UNKNOWN, RoleStats, WatchdogState
 from tapeline.streams.workers import WorkerStats
 
 STALLED_NS = 5_000_000_000
-"""A partition whose waiting records do not move for so long is reported."""
+"""A role that processes nothing for so long though records wait is reported."""
 
 _PROBLEMS = {
     "stalled": "{role} does not move though records wait in {where}; its log says more",
@@ -21,8 +21,8 @@ _PROBLEMS = {
 }
 """States of partitions that need attention."""
 
-Key = tuple[str, int]
-"""Role and partition."""
+Source = tuple[str, int, str]
+"""One role in one process: address, process id, role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +90,43 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard at one moment. workers: by address; silent: address and why; groups: None = no broker to ask."""
+    """What was heard at one moment. workers: by address; silent: address and why; groups: None = no broker to ask.
+
+    pids: processes of the workers that were found, also of those that do not answer.
+    """
 
     workers: Mapping[str, WorkerStats]
     silent: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Group] | None = None
     processes: Sequence[ProcessRow] = ()
     problems: Sequence[str] = ()
+    pids: frozenset[int] = frozenset()
 
 
 class Reporter:
     """Makes reports of what is heard, one after the other: rates and stalls are seen between them."""
 
     def __init__(self) -> None:
-        self._rates: dict[tuple[str, int, Key], tuple[int, int]] = {}  # address, pid, partition -> time, items
-        self._waiting: dict[Key, tuple[int, int, int]] = {}  # -> next offset, since when it is that, last seen
+        self._items: dict[tuple[Source, int], tuple[int, int]] = {}  # of a partition: when, how many
+        self._still: dict[Source, tuple[int, int, int]] = {}  # records done, since when it is that, last seen
 
     def report(self, heard: Heard) -> Report:
         """Return the report of this moment; the first one knows no rates."""
         restarts = {one.pid: one.restarts for one in heard.processes}
-        rows: dict[Key, PartitionRow] = {}
+        rows: dict[tuple[str, int], PartitionRow] = {}
         roles = []
+        sources = set()
         for address, worker in heard.workers.items():
             for role in worker.roles:
+                sources.add(source := (address, worker.pid, role.name))
                 roles.append(_role_row(role, worker, address, restarts.get(worker.pid)))
+                stands = self._stands(source, role, worker.time_ns)
                 for number, one in role.partitions.items():
                     if one.held:
-                        rows[role.name, number] = self._row(address, worker, role, number, one)
-        self._forget(heard, rows)
+                        rate = self._rate(source, number, one.items, worker.time_ns)
+                        rows[role.name, number] = _row(worker, role, number, rate, stands)
+        self._items = {key: value for key, value in self._items.items() if key[0] in sources}
+        self._still = {key: value for key, value in self._still.items() if key in sources}
         for name, group in (heard.groups or {}).items():
             for number in group.ends:
                 rows.setdefault((name, number), _row_of_group(name, number, group, name in {one.role for one in roles}))
@@ -127,47 +136,38 @@ class Reporter:
 
     @property
     def waits(self) -> bool:
-        """Whether somewhere records wait that have not moved since the report before: too short a time to judge."""
-        return any(since_ns < seen_ns for _, since_ns, seen_ns in self._waiting.values())
+        """Whether somewhere records wait and none was processed since the report before: too short a time to judge."""
+        return any(since_ns < seen_ns for _, since_ns, seen_ns in self._still.values())
 
-    def _row(
-        self, address: str, worker: WorkerStats, role: RoleStats, number: int, one: PartitionStats
-    ) -> PartitionRow:
-        key, now_ns = (role.name, number), worker.time_ns
-        before = self._rates.get((address, worker.pid, key))
-        self._rates[address, worker.pid, key] = now_ns, one.items
-        rate = None
-        if before is not None and now_ns > before[0]:
-            rate = (one.items - before[1]) * 1e9 / (now_ns - before[0])
-        stalled = self._stalled(key, one, now_ns)
-        state = "waiting" if role.waits_for else "stalled" if stalled else "paused" if one.paused else "ok"
-        return PartitionRow(
-            role.name,
-            role.topic,
-            number,
-            worker.worker,
-            one.lag if one.lag >= 0 else None,
-            rate,
-            max(now_ns - one.snapshot_time_ns, 0) / 1e9 if one.snapshot_time_ns else None,
-            {lane_text(lane): frames for lane, frames in sorted(one.duplicates.items())},
-            state,
-        )
+    def _rate(self, source: Source, number: int, items: int, now_ns: int) -> float | None:
+        before_ns, before = self._items.get((source, number), (now_ns, items))
+        self._items[source, number] = now_ns, items
+        return (items - before) * 1e9 / (now_ns - before_ns) if now_ns > before_ns else None
 
-    def _stalled(self, key: Key, one: PartitionStats, now_ns: int) -> bool:
-        if one.lag <= 0:
-            self._waiting.pop(key, None)
+    def _stands(self, source: Source, role: RoleStats, now_ns: int) -> bool:
+        """Say whether the role has processed nothing for long though records wait.
+
+        The role as a whole: with many records waiting, its partitions take turns of seconds. The watchdog judges each.
+        """
+        if all(one.lag <= 0 for one in role.partitions.values() if one.held):
+            self._still.pop(source, None)
             return False
-        offset, since_ns, _ = self._waiting.get(key, (UNKNOWN, now_ns, now_ns))
-        if offset != one.next_offset:
+        records = sum(one.records for one in role.partitions.values())
+        before, since_ns, _ = self._still.get(source, (UNKNOWN, now_ns, now_ns))
+        if records != before:
             since_ns = now_ns
-        self._waiting[key] = one.next_offset, since_ns, now_ns
+        self._still[source] = records, since_ns, now_ns
         return now_ns - since_ns >= STALLED_NS
 
-    def _forget(self, heard: Heard, rows: Mapping[Key, PartitionRow]) -> None:
-        """Drop what belongs to workers and partitions that went."""
-        workers = {(address, worker.pid) for address, worker in heard.workers.items()}
-        self._rates = {key: value for key, value in self._rates.items() if key[:2] in workers}
-        self._waiting = {key: value for key, value in self._waiting.items() if key in rows}
+
+def _row(worker: WorkerStats, role: RoleStats, number: int, rate: float | None, stands: bool) -> PartitionRow:
+    one = role.partitions[number]
+    age = max(worker.time_ns - one.snapshot_time_ns, 0) / 1e9 if one.snapshot_time_ns else None
+    duplicates = {lane_text(lane): frames for lane, frames in sorted(one.duplicates.items())}
+    stalled = stands and one.lag > 0
+    state = "waiting" if role.waits_for else "stalled" if stalled else "paused" if one.paused else "ok"
+    lag = one.lag if one.lag >= 0 else None
+    return PartitionRow(role.name, role.topic, number, worker.worker, lag, rate, age, duplicates, state)
 
 
 def _role_row(role: RoleStats, worker: WorkerStats, address: str, restarts: int | None) -> RoleRow:
@@ -198,6 +198,11 @@ def _row_of_group(role: str, number: int, group: Group, has_worker: bool) -> Par
 def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRow]) -> list[str]:
     problems = list(heard.problems)
     problems += [one.message or f"{one.name} is {one.phase}" for one in heard.processes if one.phase != "running"]
+    problems += [
+        f"{one.name} (process {one.pid}) starts: it says nothing yet"
+        for one in heard.processes
+        if one.phase == "running" and one.name in INPUTS and one.pid not in heard.pids
+    ]
     problems += [f"the worker at {address} does not answer: {why}" for address, why in heard.silent.items()]
     for role in roles:
         if role.waits_for:

@@ -75,7 +75,7 @@ def test_records_that_wait_and_do_not_move_are_reported_after_five_seconds(
     role, reporter = a_role(lags=(lag,)), Reporter()
     reporter.report(Heard({HERE: a_worker(role)}))
     if moves:
-        role.partitions[0].next_offset += 1
+        role.partitions[0].took(101, 1, 64)
         role.partitions[0].end_offset += 1
     report = reporter.report(Heard({HERE: a_worker(role, seconds=seconds)}))
     assert states(report) == {("logic", 0): state}
@@ -83,6 +83,15 @@ def test_records_that_wait_and_do_not_move_are_reported_after_five_seconds(
     assert reporter.waits == (lag > 0 and not moves)
     if state == "stalled":
         assert report.problems == ["logic does not move though records wait in ticks 0; its log says more"]
+
+
+def test_partitions_that_take_turns_do_not_stand_still() -> None:
+    role, reporter = a_role(lags=(500, 500)), Reporter()
+    for seconds in range(0, 60, 2):
+        role.partitions[0].took(100 + seconds, 1, 64)
+        report = reporter.report(Heard({HERE: a_worker(role, seconds=seconds)}))
+    assert states(report) == {("logic", 0): "ok", ("logic", 1): "ok"}
+    assert not reporter.waits
 
 
 def test_a_partition_that_moved_on_another_worker_is_judged_anew() -> None:
@@ -146,9 +155,9 @@ def test_rows_come_in_the_order_of_the_way_of_a_tick() -> None:
 
 
 def test_restarts_are_those_of_the_process() -> None:
-    processes = [ProcessRow("logic", "running", 42, 3, "")]
+    processes = [ProcessRow("logic", "running", 42, 3, ""), ProcessRow("kafka", "running", 40, 0, "")]
     workers = {HERE: a_worker(a_role()), THERE: a_worker(a_role(lags=()), name="by hand", pid=43)}
-    report = Reporter().report(Heard(workers, processes=processes))
+    report = Reporter().report(Heard(workers, processes=processes, pids=frozenset({42, 43})))
     assert {row.worker: row.restarts for row in report.roles} == {"logic-0": 3, "by hand": None}
     assert report.healthy
 
@@ -162,6 +171,10 @@ def test_restarts_are_those_of_the_process() -> None:
             "logic ended (signal 9); it starts again",
         ),
         (Heard({}, processes=[ProcessRow("kafka", "starting", None, 0, "")]), "kafka is starting"),
+        (
+            Heard({}, processes=[ProcessRow("logic", "running", 44, 1, "")]),
+            "logic (process 44) starts: it says nothing yet",
+        ),
         (Heard({}, problems=["Kafka does not answer"]), "Kafka does not answer"),
     ],
 )
