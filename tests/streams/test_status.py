@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tapeline.schemas import Lane, UnavailableError
+from tapeline.streams import groups
 from tapeline.streams import status as module
 from tapeline.streams.settings import load_settings
 from tapeline.streams.stats import RoleStats
@@ -45,6 +46,16 @@ def test_nothing_runs(home: Path) -> None:
     assert isinstance(result.exception, UnavailableError)
     assert str(result.exception).startswith("Nothing runs here")
     assert "tapeline up" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_nothing_runs_and_the_brokers_do_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setenv("TAPELINE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    error = run().exception
+    assert isinstance(error, UnavailableError)
+    assert "Nothing runs here" in str(error)
+    assert "Kafka at 127.0.0.1:1 does not answer" in str(error)
 
 
 @pytest.mark.parametrize("address", ["x", ":9", "host:", "host:http"])
