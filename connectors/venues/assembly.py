@@ -5,7 +5,6 @@ An `Assembly` first scans the frame. Every venue's `parse` then converts the mes
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -28,12 +27,19 @@ UNSCANNED = Scanner((), {})
 """For messages that all are the library parser's."""
 
 
+_NONE = np.zeros(0, np.int64)
+
+
 class Part(NamedTuple):
-    """Some messages' ticks and followed numbers; where: (n,) the message of each tick; all ascending."""
+    """Some messages' ticks and followed numbers, in order of messages.
+
+    where: (n,) the message of each tick; heads: (m,), and `streams` those that they have, in the same order.
+    """
 
     ticks: Ticks
     where: Int64Array
     heads: Heads
+    streams: Int64Array
 
 
 class Assembly:
@@ -65,6 +71,7 @@ class Assembly:
         self._symbols: dict[str, int] = {}
         self._rejects: list[Reject] = []
         self._parts: list[Part] = []
+        self._scanned = False
         self.left: Int64Array = self._scan_all(scanner.program, symbol)
 
     def _scan_all(self, program: npt.NDArray[np.void], symbol: str) -> Int64Array:
@@ -75,11 +82,11 @@ class Assembly:
             return np.arange(count)
         capacity = count + len(body) // LEVEL_BYTES_MIN  # pages that are not written cost nothing
         ints = np.empty((capacity, TICK_WORDS), np.int64)
-        where, left, registers = np.empty(capacity, np.int64), np.empty(count, np.int64), np.empty(scan.BITS, np.int64)
-        heads, slots = np.empty(count, scan.HEAD), np.empty(count, scan.SLOT)
-        buckets = np.zeros(2 << count.bit_length(), np.int64)
+        where, registers = np.empty(capacity, np.int64), np.empty(scan.BITS, np.int64)
+        heads, used, slots = np.empty(count, scan.HEAD), np.empty(count, np.int64), np.empty(count, scan.SLOT)
+        buckets, left = np.zeros(2 << count.bit_length(), np.int64), np.empty(count, np.int64)
         run, _ = scan.kernels()
-        ticks_count, heads_count, slots_count, left_count = run(
+        ticks_count, heads_count, used_count, slots_count, left_count = run(
             np.frombuffer(body, np.uint8),
             self._frame.ends,
             self.recv_ns,
@@ -91,32 +98,32 @@ class Assembly:
             registers,
             where,
             heads,
+            used,
             slots,
             buckets,
             left,
         )
-        if ticks_count:
-            for start, size, _, message in slots[:slots_count].tolist():
-                name = str(body[start : start + size], "ascii") or symbol
-                self.seen[name] = message
-                self._symbols[name] = len(self._symbols)
+        self._scanned = ticks_count > 0
+        if self._scanned:
+            rows = slots[:slots_count].tolist()
+            symbols = [str(body[start : start + size], "ascii") or symbol for start, size, *_ in rows]
+            self.seen = dict(zip(symbols, [message for _, _, message, *_ in rows], strict=True))
+            self._symbols = dict(zip(symbols, range(slots_count), strict=True))
             ticks = ints[:ticks_count].view(TICK)[:, 0]
-            self._parts.append(Part(ticks, where[:ticks_count], heads[:heads_count]))
+            self._parts.append(Part(ticks, where[:ticks_count], heads[:heads_count], used[:used_count]))
         return left[:left_count]
 
     @property
     def scanned(self) -> tuple[Ticks, Int64Array]:
         """The ticks that were scanned and their messages; a `parse` may set what the lines do not say."""
-        return self._parts[0][:2] if self._parts else (empty_ticks(0), np.zeros(0, np.int64))
+        return self._parts[0][:2] if self._parts else (empty_ticks(0), _NONE)
 
     def messages(self) -> Iterable[tuple[int, bytes]]:
         """Return (index, bytes) of each message that is left and of a size worth parsing; reject the others."""
-        if not len(self.left):
-            return ()
-        messages = list(self._frame.messages())
+        body, ends = memoryview(self._frame.body), self._frame.ends.tolist()
         found: list[tuple[int, bytes]] = []
         for index in self.left.tolist():
-            data = messages[index]
+            data = bytes(body[ends[index - 1] if index else 0 : ends[index]])
             if len(data) <= MESSAGE_BYTES_MAX:
                 found.append((index, data))
             else:
@@ -147,7 +154,7 @@ class Assembly:
 
     def append(self, ticks: Ticks, where: Int64Array) -> None:
         """Take ticks that are done; where: (n,) the message index of each, ascending."""
-        self._parts.append(Part(ticks, where, np.zeros(0, self._scan.HEAD)))
+        self._parts.append(Part(ticks, where, np.zeros(0, self._scan.HEAD), _NONE))
 
     def follow(self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None) -> None:
         """Compare each tick's `sequence` with the highest before it in its stream and instrument.
@@ -163,42 +170,42 @@ class Assembly:
         heads["sequence"] = ticks["sequence"]
         heads["before"] = self._scan.ANY if before is None else before
         heads["event_ns"] = ticks["ts_event_ns"]
-        self._parts.append(Part(empty_ticks(0), where[:0], heads))
+        self._parts.append(Part(empty_ticks(0), _NONE, heads, _NONE))
 
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
-        whole = len(self._parts) == 1 and bool(self.seen)  # all scanned: symbols are in the order of their ticks
-        ticks, where, heads = self._parts[0] if whole else self._merged()
+        whole = self._scanned and len(self._parts) == 1  # then symbols are in the order of their ticks
+        ticks, where, heads, streams = self._parts[0] if whole else self._merged()
         if len(heads):
-            ticks = self._follow(ticks, where, heads)
+            ticks = self._follow(ticks, where, heads, streams)
         names = tuple(f"{self._venue}:{symbol}" for symbol in self._symbols)
         if not whole:
-            ticks, names = self._used(ticks, names)
+            ticks, names = _used(ticks, names)
         return Parsed(ticks, names, tuple(sorted(self._rejects, key=lambda reject: reject.index)))
 
     def _merged(self) -> Part:
         """Return all parts as one."""
         if not self._parts:
-            return Part(empty_ticks(0), np.zeros(0, np.int64), np.zeros(0, self._scan.HEAD))
-        ticks, where, heads = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
+            return Part(empty_ticks(0), _NONE, np.zeros(0, self._scan.HEAD), _NONE)
+        ticks, where, heads, _ = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
         order = np.argsort(where, kind="stable")
-        return Part(ticks[order], where[order], heads[np.argsort(heads["message"])])
+        heads = heads[np.argsort(heads["message"], kind="stable")]
+        streams = np.array(list(dict.fromkeys(heads["stream"].tolist())), np.int64)
+        return Part(ticks[order], where[order], heads, streams)
 
-    def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads) -> Ticks:
+    def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads, streams: Int64Array) -> Ticks:
         """Flag what is late, move `state` on; return the ticks with the GAP ticks among them."""
         any_number: int = self._scan.ANY
-        keys = [key for symbol in self._symbols for key in _keys(symbol, self._streams)]
-        state = self.state
-        highest = np.array([state.get(key, any_number) for key in keys], np.int64)
-        fresh, gaps = np.empty(len(heads), np.int64), np.empty((len(heads), 4), np.int64)
+        symbols, stream_names = list(self._symbols), [stream.name for stream in self._streams]
+        each = len(stream_names)
+        keys = [f"{stream_names[stream % each]}/{symbols[stream // each]}" for stream in streams.tolist()]
+        highest = np.empty(each * len(symbols), np.int64)
+        highest[streams] = [self.state.get(key, any_number) for key in keys]
+        gaps = np.empty((len(heads), 4), np.int64)
         _, run = self._scan.kernels()
-        fresh_count, gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, fresh, gaps)
-        numbers: list[int] = highest.tolist()
-        for key, number in zip(keys, numbers, strict=True):
-            if key in state:
-                state[key] = number
-        for stream in fresh[:fresh_count].tolist():  # in order of arrival, however messages are cut into frames
-            state[keys[stream]] = numbers[stream]
+        gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, gaps)
+        # New streams come in order of arrival, however messages are cut into frames.
+        self.state.update(zip(keys, highest[streams].tolist(), strict=True))
         if not gaps_count:
             return ticks
         shows, before, first, missing = gaps[:gaps_count].T
@@ -218,20 +225,14 @@ class Assembly:
         gaps["price2"] = np.array([one.kind for one in self._streams])[stream]
         return gaps
 
-    def _used(self, ticks: Ticks, names: tuple[str, ...]) -> tuple[Ticks, tuple[str, ...]]:
-        """Number the instruments anew, in the order in which they appear in the ticks."""
-        used, first = np.unique(ticks["instrument_id"], return_index=True)
-        used = used[np.argsort(first)]
-        numbers = np.zeros(len(names), np.uint32)
-        numbers[used] = np.arange(len(used))
-        ticks["instrument_id"] = numbers[ticks["instrument_id"]]
-        return ticks, tuple(names[number] for number in used.tolist())
 
-
-@lru_cache(maxsize=16384)
-def _keys(symbol: str, streams: tuple[Stream, ...]) -> tuple[str, ...]:
-    """Return under what names `state` has the numbers of a symbol."""
-    return tuple(f"{stream.name}/{symbol}" for stream in streams)
+def _used(ticks: Ticks, names: tuple[str, ...]) -> tuple[Ticks, tuple[str, ...]]:
+    """Number the instruments anew, in the order in which they appear in the ticks."""
+    used = list(dict.fromkeys(ticks["instrument_id"].tolist()))
+    numbers = np.zeros(len(names), np.uint32)
+    numbers[used] = np.arange(len(used))
+    ticks["instrument_id"] = numbers[ticks["instrument_id"]]
+    return ticks, tuple(names[number] for number in used)
 
 
 def set_flag(ticks: Ticks, where: Int64Array | Mask, flag: Flag) -> None:

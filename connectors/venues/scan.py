@@ -73,8 +73,11 @@ HEAD = np.dtype(
 )
 """A message whose number is followed."""
 
-SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("hash", "<u8"), ("message", "<i8")])
-"""A symbol: where in the body it stands, and the first message with it. Slots are in the order of those."""
+SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("message", "<i8"), ("hash", "<u8"), ("streams", "<i8")])
+"""A symbol: where in the body it stands, the first message with it, and which streams it has, a bit each.
+
+Slots are in the order of those messages.
+"""
 
 ANY = -(2**63)
 """No number: see HEAD, and of a stream that was not seen yet."""
@@ -134,20 +137,22 @@ def _scan(
     registers: Any,
     where: Any,
     heads: Any,
+    used: Any,
     slots: Any,
     buckets: Any,
     left: Any,
 ) -> Any:
-    """Read the messages of a frame; return how many (ticks, heads, slots, left) there are.
+    """Read the messages of a frame; return how many (ticks, heads, used, slots, left) there are.
 
     body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
-    venue has. Written: ints: (capacity, 8) int64, ticks whose instrument is their symbol's slot; where: (capacity,)
-    their messages; heads: (n,) HEAD; slots: (n,) SLOT; left: (n,) the messages that are not scanned; buckets: zeros,
-    in number a power of two above n. A message for which there is no room is left.
+    venue has. Written: ints, floats: (capacity, 8), two views of the ticks, whose instrument is their symbol's slot;
+    registers: (BITS,); where: (capacity,) the message of each tick; heads: (n,) HEAD; used: (n,) the streams they have,
+    in order; slots: (n,) SLOT; buckets: zeros, in number a power of two above n; left: (n,) the messages that are not
+    scanned. A message for which there is no room is left.
     """
     base = address_of(body)
     last = base + len(body)
-    row, head, slots_count, left_count = np.int64(0), 0, 0, 0
+    row, head, used_count, slots_count, left_count = np.int64(0), 0, 0, 0, 0
     slot, end = 0, base
     for index in range(len(ends)):
         start, end = end, base + np.int64(ends[index])
@@ -239,6 +244,7 @@ def _scan(
                     slots[slot].size = symbol_size
                     slots[slot].hash = symbol_hash
                     slots[slot].message = index
+                    slots[slot].streams = 0
                     matched = True
                     break
                 if (
@@ -272,34 +278,35 @@ def _scan(
         ints[next_row - 1, 3] |= op.last_bits
         row = next_row
         if op.follow != UNFOLLOWED:
+            stream = slot * streams + op.stream
+            if not (slots[slot].streams >> op.stream) & 1:
+                slots[slot].streams |= 1 << op.stream
+                used[used_count] = stream
+                used_count += 1
             heads[head].message = index
-            heads[head].stream = slot * streams + op.stream
+            heads[head].stream = stream
             heads[head].sequence = sequence
             heads[head].before = before
             heads[head].event_ns = registers[TIME]
             head += 1
-    return row, head, slots_count, left_count
+    return row, head, used_count, slots_count, left_count
 
 
-def _follow(heads: Any, highest: Any, ints: Any, where: Any, fresh: Any, gaps: Any) -> Any:
-    """Compare each number with the highest before it in its stream; return how many (fresh, gaps) there are.
+def _follow(heads: Any, highest: Any, ints: Any, where: Any, gaps: Any) -> Any:
+    """Compare each number with the highest before it in its stream; return how many gaps there are.
 
     The ticks of one that is not above it get LATE; where more than the one before it is missing there is a gap.
     heads: (n,) HEAD; ints: (ticks, 8) int64 and where: (ticks,) their messages, both in order of messages. Written:
-    highest: of each stream, ANY where it was not seen yet; fresh: (n,) the streams seen first, in order; gaps: (n, 4)
-    the head, the tick that the gap comes before, the first number that is missing, and how many are.
+    highest: of each stream, ANY where it was not seen yet; gaps: (n, 4) the head, the tick that the gap comes before,
+    the first number that is missing, and how many are.
     """
-    tick, fresh_count, gaps_count = 0, 0, 0
+    tick, gaps_count = 0, 0
     for number in range(len(heads)):
         head = heads[number]
         while tick < len(where) and where[tick] < head.message:
             tick += 1
         before = head.sequence - 1 if head.before == ANY else head.before
-        last = highest[head.stream]
-        if last == ANY:
-            fresh[fresh_count] = head.stream
-            fresh_count += 1
-            last = before
+        last = before if highest[head.stream] == ANY else highest[head.stream]
         if head.sequence <= last:
             while tick < len(where) and where[tick] == head.message:
                 ints[tick, 3] |= LATE
@@ -312,20 +319,19 @@ def _follow(heads: Any, highest: Any, ints: Any, where: Any, fresh: Any, gaps: A
             gaps[gaps_count, 3] = before - last
             gaps_count += 1
         highest[head.stream] = head.sequence
-    return fresh_count, gaps_count
+    return gaps_count
 
 
 @cache
-def kernels() -> tuple[Callable[..., tuple[int, int, int, int]], Callable[..., tuple[int, int]]]:
+def kernels() -> tuple[Callable[..., tuple[int, int, int, int, int]], Callable[..., int]]:
     """Return `scan` and `follow`, compiled at the first call: seconds, or some ms from numba's cache."""
     heads, slots = array(HEAD, written=True), array(SLOT, written=True)
     written, ticks = array(np.int64, written=True), array(np.int64, 2, written=True)
     floats = array(np.float64, 2, written=True)
     read, ops = array(np.int64), array(OP)
     body, ends = array(np.uint8), array(np.uint32)
+    outputs = (ticks, floats, written, written, heads, written, slots, written, written)
     return (
-        compiled(
-            _scan, body, ends, read, INT64, ops, INT64, ticks, floats, written, written, heads, slots, written, written
-        ),
-        compiled(_follow, array(HEAD), written, ticks, read, written, ticks),
+        compiled(_scan, body, ends, read, INT64, ops, INT64, *outputs),
+        compiled(_follow, array(HEAD), written, ticks, read, ticks),
     )

@@ -1,9 +1,10 @@
 """Scanned or parsed, a message gives the same: over every shape, damaged in every way, and over real recordings."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -145,9 +146,21 @@ def fields_of(source: str) -> dict[str, tuple[Iterable[str], Iterable[str]]]:
     return FIELDS | whole if source in (TRADES, QUOTES) else FIELDS
 
 
-def filled(source: str, template: str, choose: Callable[[str, Iterable[str]], str]) -> str:
-    """Put something into every field of a template."""
-    return re.sub(r"<([^<>]+)>", lambda match: choose(match[1], fields_of(source)[match[1]][0]), template)
+def filled(template: str, choose: Callable[[int, str], str]) -> str:
+    """Put something into every field of a template: choose(number of the field, its name)."""
+    number = count()
+    return re.sub(r"<([^<>]+)>", lambda match: choose(next(number), match[1]), template)
+
+
+def as_usual(source: str, template: str, odd: Mapping[int, str] = MappingProxyType({}), way: int = 0) -> str:
+    """Fill a template with what makes ticks, but for what is odd: number of a field -> its text."""
+    numbers = {"first id - 1": "3", "id before": "2", "id": "7", "ms": "43200000"}
+
+    def choose(number: int, name: str) -> str:
+        usual = [value for value in fields_of(source)[name][0] if value not in ("0", "[]")] or ["0"]
+        return odd.get(number, numbers.get(name, usual[way % len(usual)]))
+
+    return filled(template, choose)
 
 
 @st.composite
@@ -157,18 +170,15 @@ def messages_of(draw: st.DrawFn, source: str) -> bytes:
     names = re.findall(r"<([^<>]+)>", template)
     damage = draw(st.sampled_from(["none", "none", "field", "field", "decimal", "bytes", "another"]))
     odd = draw(st.integers(0, len(names) - 1)) if damage in ("field", "decimal") else -1
-    count = 0
 
-    def choose(name: str, usual: Iterable[str]) -> str:
-        nonlocal count
-        count += 1
-        if count - 1 != odd:
-            return draw(st.sampled_from(list(usual)))
+    def choose(number: int, name: str) -> str:
+        if number != odd:
+            return draw(st.sampled_from(list(fields_of(source)[name][0])))
         if damage == "decimal":
             return draw(st.from_regex(r"[0-9]{0,25}\.?[0-9]{0,25}", fullmatch=True))
         return draw(st.sampled_from(list(fields_of(source)[name][1])))
 
-    text = filled(source, template, choose)
+    text = filled(template, choose)
     message = bytearray(text.encode("utf-8", "surrogatepass"))
     if damage == "another":
         return draw(
@@ -227,16 +237,13 @@ def test_scanned_and_parsed_are_the_same(source: str, data: st.DataObject) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_odd_field_and_every_cut_is_the_same(source: str) -> None:
-    """One thing is odd at a time: each odd value in each field of each shape, and each shape cut after each byte."""
+    """One thing is odd at a time: each odd value in each field of each shape, and each shape cut in two anywhere."""
     for template, _ in SOURCES[source][0].shapes:
-        whole = filled(source, template, lambda _, usual: next(iter(usual)))
-        names = re.findall(r"<([^<>]+)>", template)
-        messages = [whole[:end].encode() for end in range(len(whole) + 1)]
-        for odd, name in enumerate(names):
+        whole = as_usual(source, template).encode()
+        messages = [piece for at in range(len(whole) + 1) for piece in (whole[:at], whole[at:])]
+        for odd, name in enumerate(re.findall(r"<([^<>]+)>", template)):
             for value in (*fields_of(source)[name][0], *fields_of(source)[name][1]):
-                fields = iter(range(len(names)))
-                text = filled(source, template, lambda _, usual: value if next(fields) == odd else next(iter(usual)))  # noqa: B023
-                messages.append(text.encode("utf-8", "surrogatepass"))
+                messages.append(as_usual(source, template, {odd: value}).encode("utf-8", "surrogatepass"))
         assert_same(source, frames_of(source, messages))
         assert_same(source, frames_of(source, messages, range(0, len(messages), 3)))
 
@@ -247,20 +254,14 @@ def test_what_is_of_a_known_shape_is_scanned(source: str) -> None:
     scanner, streams = SOURCES[source]
     for template, _ in scanner.shapes:
         for way in range(4):
-            text = filled(source, template, lambda name, usual: as_usual(name, list(usual), way))  # noqa: B023
+            text = as_usual(source, template, way=way)
             (frame,) = frames_of(source, [text.encode()] * 3)
             assembly = Assembly("x", frame, {}, streams, scanner)
             assert not len(assembly.left), text
             assert len(assembly.scanned[0]) >= 3
 
 
-def as_usual(name: str, usual: list[str], way: int) -> str:
-    numbers = {"first id - 1": "3", "id before": "2", "id": "7", "ms": "43200000"}
-    if name in ("price", "size", "bids", "asks"):  # that these are not zero or empty is asked for
-        usual = [value for value in usual if value not in ("0", "[]")]
-    return numbers.get(name) or usual[way % len(usual)]
-
-
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(
     st.from_regex(r"[0-9]{0,20}\.?[0-9]{0,20}", fullmatch=True) | st.decimals(0, 10**15, places=8).map("{:f}".format)
@@ -345,8 +346,8 @@ def test_many_symbols_are_told_apart_and_named_in_order() -> None:
 
 def test_symbols_made_to_collide_are_still_right() -> None:
     """More symbols for one place of the table than are looked for there."""
-    count, wanted = 200, 3
-    places = 2 << count.bit_length()
+    symbols, wanted = 200, 3
+    places = 2 << symbols.bit_length()
 
     def place(symbol: str) -> int:
         word = int.from_bytes(symbol.encode(), "little")
@@ -354,9 +355,11 @@ def test_symbols_made_to_collide_are_still_right() -> None:
         return (hashed ^ hashed >> 32) % places
 
     colliding = (name for name in (f"{number:08d}" for number in range(10**8)) if place(name) == wanted)
-    messages = [trade(next(colliding)) for _ in range(count)]
+    messages = [trade(next(colliding)) for _ in range(symbols)]
     (frame,) = frames_of("binance/x", messages)
-    assert len(Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left) == count - scan.PROBES_MAX
+    assert (
+        len(Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left) == symbols - scan.PROBES_MAX
+    )
     assert_same("binance/x", [frame])
 
 
@@ -364,7 +367,7 @@ def test_symbols_made_to_collide_are_still_right() -> None:
 def test_ends_that_make_no_sense_are_harmless(source: str) -> None:
     """A frame that never went through `build` or `decode`: its ends go back, and beyond its body."""
     template, _ = SOURCES[source][0].shapes[0]
-    message = filled(source, template, lambda name, usual: as_usual(name, list(usual), 0)).encode()
+    message = as_usual(source, template).encode()
     size = len(message)
     for ends in ([size, size - 9, 2 * size], [2 * size, size, 3 * size], [2**32 - 1, size, 0], [0, 0, 3 * size + 1]):
         frame = RawFrame(source, 0, 1, np.arange(3), np.array(ends, np.uint32), message * 3)
