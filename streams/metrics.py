@@ -141,7 +141,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{record}",
         "Kafka records that were processed.",
-        "At most about 1,000 a second a partition; many more are small frames, which cost more.",
+        "Steady while data flows. Many records with few items each are small frames, which cost more.",
         lambda one, _: one.records,
     ),
     _partition(
@@ -157,7 +157,7 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "By",
         "Bytes of those records, uncompressed.",
-        "About 64 bytes a tick, 150 to 300 a raw message.",
+        "About 64 bytes a tick, 150 a raw message, 400 a signal.",
         lambda one, _: one.bytes,
     ),
     _partition(
@@ -173,7 +173,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "By",
         "Size of the newest snapshots of the partition.",
-        "Kilobytes; steady. The most for one snapshot is 8 MiB.",
+        "Kilobytes, steady; grows with the number of instruments. The most for one snapshot is 8 MiB.",
         lambda one, _: one.snapshot_bytes,
     ),
     Metric(
@@ -230,7 +230,7 @@ METRICS: tuple[Metric, ...] = (
         HISTOGRAM,
         "s",
         "Time to process one record, without waiting for Kafka.",
-        "Below 1 ms for 1,000 ticks.",
+        "About 1 ms for 1,000 messages or ticks.",
         lambda role, _: role.processing,
     ),
     _role(
@@ -328,7 +328,7 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "By",
         "Resident memory of this worker.",
-        "Some hundred MiB, steady after warm-up.",
+        "100 to 250 MiB, steady after warm-up.",
         lambda process, _: process.memory_info().rss,
     ),
     _process(
