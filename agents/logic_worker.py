@@ -100,6 +100,7 @@ class LogicWorker(Role):
                 await self.reject(self._refusal(instance, signal_refused))
         if sum(instance.reader.duplicates for instance in instances) > duplicates:
             self.stats.partitions[partition].skipped(frame.lane.pack())
+            return 0
         return len(frame)
 
     async def release(self) -> None:

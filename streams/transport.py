@@ -413,6 +413,14 @@ class RoleApp(faust.App):
 
     role: Role
 
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Any:
+        """Return a queue that is never emptied.
+
+        Faust empties its queues at the end of each rebalance and then seeks back; we do not seek, so what waits there
+        must stay (and who waits for room in a queue that is emptied waits for ever).
+        """
+        return super().FlowControlQueue(maxsize)
+
 
 def role_app(role: Role, settings: Settings, instance: str | None, web_port: int | None = None) -> RoleApp:
     """Return the Faust app of a role: one consumer group, started and stopped with the role's own connections.
