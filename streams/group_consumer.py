@@ -194,13 +194,10 @@ class GroupConsumer:
             self._owner.fail(error)
 
     def _fetch(self) -> list[Message]:
-        # Not by `consume`: it drops what it has in hand when partitions come or go meanwhile.
-        poll, messages = self._consumer.poll, list[Message]()
-        message = poll(POLL_SECONDS)
-        while message is not None:
-            messages.append(message)
-            message = poll(0) if len(messages) < BATCH_RECORDS else None
-        return messages
+        first = self._consumer.poll(POLL_SECONDS)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
 
     def _keep_up(self) -> None:
         """Look where the partitions end, and commit what is to be committed.
