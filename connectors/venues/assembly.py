@@ -33,7 +33,8 @@ _NONE = np.zeros(0, np.int64)
 class Part(NamedTuple):
     """Some messages' ticks and followed numbers, in order of messages.
 
-    where: (n,) the message of each tick; heads: (m,), and `streams` those that they have, in the same order.
+    where: (n,) the message of each tick; streams: those that the heads have, in order of their first head: slot of the
+    symbol * streams of the venue + number of the stream.
     """
 
     ticks: Ticks
@@ -67,7 +68,7 @@ class Assembly:
         self._scan = scan
         self._venue = venue
         self._frame = frame
-        self._streams = tuple(streams)
+        self._streams = streams
         self._symbols: dict[str, int] = {}
         self._rejects: list[Reject] = []
         self._parts: list[Part] = []
@@ -84,7 +85,8 @@ class Assembly:
         ints = np.empty((capacity, TICK_WORDS), np.int64)
         where, registers = np.empty(capacity, np.int64), np.empty(scan.BITS, np.int64)
         heads, used, slots = np.empty(count, scan.HEAD), np.empty(count, np.int64), np.empty(count, scan.SLOT)
-        buckets, left = np.zeros(2 << count.bit_length(), np.int64), np.empty(count, np.int64)
+        places, buckets = np.zeros(count * len(self._streams), np.int64), np.zeros(2 << count.bit_length(), np.int64)
+        left = np.empty(count, np.int64)
         run, _ = scan.kernels()
         ticks_count, heads_count, used_count, slots_count, left_count = run(
             np.frombuffer(body, np.uint8),
@@ -99,16 +101,17 @@ class Assembly:
             where,
             heads,
             used,
+            places,
             slots,
             buckets,
             left,
         )
         self._scanned = ticks_count > 0
         if self._scanned:
-            rows = slots[:slots_count].tolist()
-            symbols = [str(body[start : start + size], "ascii") or symbol for start, size, *_ in rows]
-            self.seen = dict(zip(symbols, [message for _, _, message, *_ in rows], strict=True))
-            self._symbols = dict(zip(symbols, range(slots_count), strict=True))
+            for slot, (start, size, message, _) in enumerate(slots[:slots_count].tolist()):
+                name = str(body[start : start + size], "ascii") or symbol
+                self.seen[name] = message
+                self._symbols[name] = slot
             ticks = ints[:ticks_count].view(TICK)[:, 0]
             self._parts.append(Part(ticks, where[:ticks_count], heads[:heads_count], used[:used_count]))
         return left[:left_count]
@@ -166,11 +169,11 @@ class Assembly:
         heads = np.zeros(len(ticks), self._scan.HEAD)
         heads["message"] = where
         number = next(number for number, one in enumerate(self._streams) if one.name == stream)
-        heads["stream"] = ticks["instrument_id"].astype(np.int64) * len(self._streams) + number
+        streams, heads["stream"] = np.unique(ticks["instrument_id"], return_inverse=True)
         heads["sequence"] = ticks["sequence"]
         heads["before"] = self._scan.ANY if before is None else before
         heads["event_ns"] = ticks["ts_event_ns"]
-        self._parts.append(Part(empty_ticks(0), _NONE, heads, _NONE))
+        self._parts.append(Part(empty_ticks(0), _NONE, heads, streams * np.int64(len(self._streams)) + number))
 
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
@@ -188,32 +191,33 @@ class Assembly:
         if not self._parts:
             return Part(empty_ticks(0), _NONE, np.zeros(0, self._scan.HEAD), _NONE)
         ticks, where, heads, _ = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
-        order = np.argsort(where, kind="stable")
+        heads["stream"] = np.concatenate([part.streams[part.heads["stream"]] for part in self._parts])
         heads = heads[np.argsort(heads["message"], kind="stable")]
-        streams = np.array(list(dict.fromkeys(heads["stream"].tolist())), np.int64)
-        return Part(ticks[order], where[order], heads, streams)
+        streams = {stream: number for number, stream in enumerate(dict.fromkeys(heads["stream"].tolist()))}
+        heads["stream"] = [streams[stream] for stream in heads["stream"].tolist()]
+        order = np.argsort(where, kind="stable")
+        return Part(ticks[order], where[order], heads, np.array(list(streams), np.int64))
 
     def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads, streams: Int64Array) -> Ticks:
         """Flag what is late, move `state` on; return the ticks with the GAP ticks among them."""
         any_number: int = self._scan.ANY
-        symbols, stream_names = list(self._symbols), [stream.name for stream in self._streams]
-        each = len(stream_names)
-        keys = [f"{stream_names[stream % each]}/{symbols[stream // each]}" for stream in streams.tolist()]
-        highest = np.empty(each * len(symbols), np.int64)
-        highest[streams] = [self.state.get(key, any_number) for key in keys]
+        symbols, each = list(self._symbols), len(self._streams)
+        keys = [f"{self._streams[stream % each].name}/{symbols[stream // each]}" for stream in streams.tolist()]
+        highest = np.array([self.state.get(key, any_number) for key in keys], np.int64)
         gaps = np.empty((len(heads), 4), np.int64)
         _, run = self._scan.kernels()
         gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, gaps)
         # New streams come in order of arrival, however messages are cut into frames.
-        self.state.update(zip(keys, highest[streams].tolist(), strict=True))
+        self.state.update(zip(keys, highest.tolist(), strict=True))
         if not gaps_count:
             return ticks
         shows, before, first, missing = gaps[:gaps_count].T
-        return np.insert(ticks, before, self._gap_ticks(heads[shows], first, missing))
+        shows = heads[shows]
+        return np.insert(ticks, before, self._gap_ticks(shows, streams[shows["stream"]], first, missing))
 
-    def _gap_ticks(self, heads: Heads, first: Int64Array, missing: Int64Array) -> Ticks:
+    def _gap_ticks(self, heads: Heads, streams: Int64Array, first: Int64Array, missing: Int64Array) -> Ticks:
         """Return a GAP tick before each of the heads: the numbers from `first` on are missing, so many of them."""
-        symbol, stream = np.divmod(heads["stream"], len(self._streams))
+        symbol, stream = np.divmod(streams, len(self._streams))
         gaps = empty_ticks(len(heads))
         gaps["ts_event_ns"] = heads["event_ns"]
         gaps["ts_recv_ns"] = self.recv_ns[heads["message"]]

@@ -65,7 +65,7 @@ OP = np.dtype(
 HEAD = np.dtype(
     [
         ("message", "<i8"),
-        ("stream", "<i8"),  # the symbol's slot * streams of the venue + number of the stream
+        ("stream", "<i8"),  # which of the streams that the frame has
         ("sequence", "<i8"),
         ("before", "<i8"),  # the number that comes right before; ANY: it may jump
         ("event_ns", "<i8"),
@@ -73,11 +73,8 @@ HEAD = np.dtype(
 )
 """A message whose number is followed."""
 
-SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("message", "<i8"), ("hash", "<u8"), ("streams", "<i8")])
-"""A symbol: where in the body it stands, the first message with it, and which streams it has, a bit each.
-
-Slots are in the order of those messages.
-"""
+SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("message", "<i8"), ("hash", "<u8")])
+"""A symbol: where in the body it stands, and the first message with it. Slots are in the order of those."""
 
 ANY = -(2**63)
 """No number: see HEAD, and of a stream that was not seen yet."""
@@ -138,6 +135,7 @@ def _scan(
     where: Any,
     heads: Any,
     used: Any,
+    places: Any,
     slots: Any,
     buckets: Any,
     left: Any,
@@ -147,8 +145,8 @@ def _scan(
     body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
     venue has. Written: ints, floats: (capacity, 8), two views of the ticks, whose instrument is their symbol's slot;
     registers: (BITS,); where: (capacity,) the message of each tick; heads: (n,) HEAD; used: (n,) the streams they have,
-    in order; slots: (n,) SLOT; buckets: zeros, in number a power of two above n; left: (n,) the messages that are not
-    scanned. A message for which there is no room is left.
+    in order: slot * streams + number of the stream; places: (n * streams,) zeros; slots: (n,) SLOT; buckets: zeros, in
+    number a power of two above n; left: (n,) the messages that are not scanned. A message that finds no room is left.
     """
     base = address_of(body)
     last = base + len(body)
@@ -244,7 +242,6 @@ def _scan(
                     slots[slot].size = symbol_size
                     slots[slot].hash = symbol_hash
                     slots[slot].message = index
-                    slots[slot].streams = 0
                     matched = True
                     break
                 if (
@@ -279,12 +276,12 @@ def _scan(
         row = next_row
         if op.follow != UNFOLLOWED:
             stream = slot * streams + op.stream
-            if not (slots[slot].streams >> op.stream) & 1:
-                slots[slot].streams |= 1 << op.stream
+            if places[stream] == 0:
                 used[used_count] = stream
                 used_count += 1
+                places[stream] = used_count
             heads[head].message = index
-            heads[head].stream = stream
+            heads[head].stream = places[stream] - 1
             heads[head].sequence = sequence
             heads[head].before = before
             heads[head].event_ns = registers[TIME]
@@ -330,7 +327,7 @@ def kernels() -> tuple[Callable[..., tuple[int, int, int, int, int]], Callable[.
     floats = array(np.float64, 2, written=True)
     read, ops = array(np.int64), array(OP)
     body, ends = array(np.uint8), array(np.uint32)
-    outputs = (ticks, floats, written, written, heads, written, slots, written, written)
+    outputs = (ticks, floats, written, written, heads, written, written, slots, written, written)
     return (
         compiled(_scan, body, ends, read, INT64, ops, INT64, *outputs),
         compiled(_follow, array(HEAD), written, ticks, read, ticks),
