@@ -150,6 +150,12 @@ def test_numbers_that_do_not_grow_are_late_and_make_no_gap() -> None:
     assert (parsed.ticks["flags"] & Flag.LATE != 0).tolist() == [False, False, True, True, False, False]
 
 
+def test_every_tick_of_a_late_update_is_late() -> None:
+    later, earlier = SPOT_DEPTH | {"U": 16, "u": 20}, SPOT_DEPTH | {"U": 11, "u": 15}
+    parsed = parse(later, earlier, later | {"U": 21, "u": 22})
+    assert (parsed.ticks["flags"] & Flag.LATE != 0).tolist() == [False, False, True, True, False, False]
+
+
 def test_instruments_are_followed_apart() -> None:
     other = TRADE | {"s": "ETHUSDT", "t": 1000}
     parsed = parse(TRADE, other, TRADE | {"t": 8}, other | {"t": 1001}, other | {"t": 1003})

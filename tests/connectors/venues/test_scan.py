@@ -15,6 +15,7 @@ from numba.core import event as numba_event
 
 from tapeline.agents import tick_frames
 from tapeline.connectors.venues import (
+    MESSAGE_BYTES_MAX,
     Message,
     Parsed,
     Sequences,
@@ -29,7 +30,7 @@ from tapeline.connectors.venues import (
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS, STREAMS
 from tapeline.connectors.venues.shapes import Scanner, Stream
-from tapeline.schemas import Flag, GapReason, Instrument, Kind, RawFrame
+from tapeline.schemas import Flag, GapReason, Instrument, Kind, RawFrame, RejectReason
 from tests.connectors.venues.conftest import Read
 
 RECV_NS = 1_723_161_600_000_000_000
@@ -389,6 +390,17 @@ def test_a_book_of_many_levels_is_scanned() -> None:
     assembly = Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"])
     assert (len(assembly.scanned[0]), len(assembly.left)) == (5 * 2 * 999, 0)
     assert_same("binance/x", [frame])
+
+
+def test_a_book_too_long_to_parse_is_not_scanned_either() -> None:
+    text, level = '{"e":"depthUpdate","E":3,"s":"A","U":1,"u":2,"b":[],"a":[LEVELS]}', '["1","1"],'
+    most = (MESSAGE_BYTES_MAX - len(text)) // len(level)
+    fits, over = (text.replace("LEVELS", (level * times)[:-1]).encode() for times in (most, most + 2))
+    assert len(fits) <= MESSAGE_BYTES_MAX < len(over)
+    (frame,) = frames_of("binance/x", [trade("A"), fits, over, trade("A", 8)])
+    assert Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left.tolist() == [2]
+    (reject,) = parse_frame(frame, {}).rejects
+    assert (reject.index, reject.reason) == (2, RejectReason.OVERSIZED)
 
 
 @pytest.mark.slow
