@@ -1,5 +1,7 @@
 """Scanned or parsed, a message gives the same: over every shape, damaged in every way, and over real recordings."""
 
+import ctypes
+import mmap
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -249,6 +251,7 @@ def test_every_odd_field_and_every_cut_is_the_same(source: str) -> None:
         assert_same(source, frames_of(source, messages, range(0, len(messages), 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", SOURCES)
 def test_what_is_of_a_known_shape_is_scanned(source: str) -> None:
     """The library parser sees none of it, in any of the ways to fill a shape as usual (books: with levels)."""
@@ -375,6 +378,38 @@ def test_ends_that_make_no_sense_are_harmless(source: str) -> None:
         assert_same(source, [frame])
     for body in (b"", b"{", message[:7]):
         assert_same(source, [RawFrame(source, 0, 1, np.arange(1), np.array([len(body)], np.uint32), body)])
+
+
+class Fenced:
+    """Memory between two pages that may not be read: to read beyond it ends the process."""
+
+    def __init__(self) -> None:
+        page = mmap.PAGESIZE
+        self.memory = mmap.mmap(-1, 3 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        for closed in (start, start + 2 * page):
+            assert ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(closed), page, 0) == 0
+        self.page = memoryview(self.memory)[page : 2 * page]
+
+    def places(self, body: bytes) -> Iterable[memoryview]:
+        """Give the body at the end of the memory, then at its beginning."""
+        for start in (len(self.page) - len(body), 0):
+            self.page[start : start + len(body)] = body
+            yield self.page[start : start + len(body)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_is_read_beyond_the_frame(source: str) -> None:
+    """Every shape cut anywhere, as the last and as the first of two messages."""
+    fenced = Fenced()
+    for template, _ in SOURCES[source][0].shapes:
+        whole = as_usual(source, template).encode()
+        for at in range(len(whole) + 1):
+            for messages in ([whole, whole[:at]], [whole[at:], whole]):
+                ends = np.cumsum([len(message) for message in messages]).astype(np.uint32)
+                for body in fenced.places(b"".join(messages)):
+                    parse_frame(RawFrame(source, 0, 1, np.arange(2), ends, body), {})
 
 
 @pytest.mark.parametrize("data", [b"[" * 2**20, b'{"stream":"' + b"a" * 2**20, b'{"u":' + b"9" * 2**20], ids=range(3))
