@@ -20,6 +20,8 @@ A venue is two functions, and both are easy to test without a network:
 - It never raises for what a venue sent. Each message gives ticks, or one `Reject`, or (a depth update without
   levels) neither. A rejected message leaves `state` as it was, so a number it carried shows as missing.
 - Ticks are in order of arrival. Where the venue's numbers jump a GAP tick stands before the tick that shows it.
+- Messages of common shapes (`shapes`) are read by compiled code (`scan`), all others by the venue's parser, which says
+  what is right: `parse(..., scanned=False)` leaves every message to it, and gives the same to the bit.
 - It promises no order of event times, no unique (instrument, time), and no repair: what is odd is flagged.
 """
 
