@@ -182,7 +182,9 @@ def read_symbol(at: Any, end: Any, last: Any) -> Any:
         at += count
         if count < 8:
             break
-    return hashed, at
+    # Once more: so far the last characters hardly reach the low bits, which choose the bucket.
+    hashed *= HASH_FACTOR
+    return hashed ^ (hashed >> _32), at
 
 
 @numba.njit

@@ -354,9 +354,11 @@ def test_symbols_made_to_collide_are_still_right() -> None:
     places = 2 << symbols.bit_length()
 
     def place(symbol: str) -> int:
-        word = int.from_bytes(symbol.encode(), "little")
-        hashed = ((int(lexing.HASH_START) ^ word) * int(lexing.HASH_FACTOR)) % 2**64
-        return (hashed ^ hashed >> 32) % places
+        hashed = int(lexing.HASH_START) ^ int.from_bytes(symbol.encode(), "little")
+        for _ in range(2):
+            hashed = hashed * int(lexing.HASH_FACTOR) % 2**64
+            hashed ^= hashed >> 32
+        return hashed % places
 
     colliding = (name for name in (f"{number:08d}" for number in range(10**8)) if place(name) == wanted)
     messages = [trade(next(colliding)) for _ in range(symbols)]
