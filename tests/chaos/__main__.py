@@ -16,31 +16,31 @@ from tests.chaos.session import UndisturbedError, session
 
 FOLDER = Path(".chaos")
 KINDS = "\n".join(f"  {kind:<12} {what}" for kind, what in MEANING.items())
+HELP = f"""Disturb whole runs at seeded moments, and prove that the signals stay the same, once each.
+
+Exit status 0: no differences. 1: there were some; the logs of those runs are kept in {FOLDER}/seed-N. 130: Ctrl-C.
+
+\b
+Kinds of disturbances:
+{KINDS}
+
+\b
+Examples:
+  python -m tests.chaos --runs 300 --seed 1
+  python -m tests.chaos --minutes 10 --seed 1000
+  python -m tests.chaos --runs 5 --seed 7 --kinds kill,twin
+  python -m tests.chaos --runs 1 --seed 42 --keep       the run of seed 42 again, with all its logs
+"""
 
 
-@click.command(
-    help=f"""Disturb whole runs at seeded moments, and prove that the signals stay the same, once each.
-
-    Exit status 0: no differences. 1: there were some; the logs of those runs are kept in {FOLDER}/seed-N. 130: Ctrl-C.
-
-    \b
-    Kinds of disturbances:
-    {KINDS}
-
-    \b
-    Examples:
-      python -m tests.chaos --runs 300 --seed 1
-      python -m tests.chaos --minutes 10 --seed 1000
-      python -m tests.chaos --runs 5 --seed 7 --kinds kill,twin
-      python -m tests.chaos --runs 1 --seed 42              the run of seed 42 again
-    """
-)
+@click.command(help=HELP, context_settings={"max_content_width": 120})
 @click.option("--runs", default=300, show_default=True, type=click.IntRange(1), help="How many at most.")
 @click.option("--seed", default=1, show_default=True, help="Of the first run; the next ones count on.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no run after so long.")
 @click.option("--kinds", help="Only these, with commas between them; a seed gives another scenario then.")
 @click.option("--short", is_flag=True, help="No long absences: broker and database are away for seconds only.")
-def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool) -> None:
+@click.option("--keep", is_flag=True, help="Keep the logs of every run, not only of those that differ.")
+def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool, keep: bool) -> None:
     """Run the command line."""
     allowed = [_kind(name.strip()) for name in kinds.split(",")] if kinds else list(Kind)
     outcomes: list[Outcome] = []
@@ -60,7 +60,7 @@ def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: 
 
     async def work() -> None:
         nonlocal complete
-        await session((draw(one, NAMES, allowed, short=short) for one in left), FOLDER, tell)
+        await session((draw(one, NAMES, allowed, short=short) for one in left), FOLDER, tell, always=keep)
         complete = True
 
     try:

@@ -77,10 +77,13 @@ async def run(
     known: Undisturbed | None,
     kept: Path,
     settings: Mapping[str, str] | None = None,
+    *,
+    always: bool = False,
 ) -> tuple[Outcome, Undisturbed]:
     """Run a scenario; without `known` it is what the others are compared with.
 
-    kept: where the logs of a run that differs go. settings: environment of this run's processes beside the stage's.
+    kept: where the logs of a run that differs (always: of any run) go. settings: environment of this run's processes
+    beside the stage's.
     """
     outcome = Outcome(scenario)
     for one in scenario.disturbances:
@@ -116,7 +119,7 @@ async def run(
         outcome.differences += differences(log, known.oracle, known.ids, specs(stage.settings))
         outcome.duplicates, outcome.signals = duplicates(log), len(log.stored)
         outcome.passed("judged")
-        if outcome.differences:
+        if outcome.differences or always:
             _keep(stage, outcome, log, folder, kept)
     return outcome, known
 

@@ -14,11 +14,13 @@ class UndisturbedError(Exception):
     """Without any disturbance the outcome is not what the pure functions say."""
 
 
-async def session(scenarios: Iterable[Scenario], kept: Path, on_outcome: Callable[[Outcome], None]) -> None:
+async def session(
+    scenarios: Iterable[Scenario], kept: Path, on_outcome: Callable[[Outcome], None], *, always: bool = False
+) -> None:
     """Run the scenarios one after the other, and each input undisturbed before its first.
 
-    kept: folder for the logs of runs that differ. `on_outcome` is told every outcome; seed 0 is an undisturbed one,
-    and UndisturbedError is raised if that differs.
+    kept: folder for the logs of runs that differ (always: of all runs). `on_outcome` is told every outcome; seed 0 is
+    an undisturbed one, and UndisturbedError is raised if that differs.
     """
     with temporary_home() as home:
         folder = home.path.parent
@@ -33,5 +35,6 @@ async def session(scenarios: Iterable[Scenario], kept: Path, on_outcome: Callabl
                     on_outcome(outcome)
                     if outcome.differences:
                         raise UndisturbedError("\n".join(outcome.differences))
-                outcome, _ = await run(stage, scenario, inputs[name], known[name], kept / f"seed-{scenario.seed}")
+                folder = kept / f"seed-{scenario.seed}"
+                outcome, _ = await run(stage, scenario, inputs[name], known[name], folder, always=always)
                 on_outcome(outcome)
