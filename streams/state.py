@@ -94,7 +94,10 @@ class LogReader:
             except KafkaException as error:
                 patience = MISSING_SECONDS_MAX if error.args[0].code() in MISSING else READ_SECONDS_MAX
                 if time.monotonic() - started > patience:
-                    raise
+                    if error.args[0].code() in MISSING:
+                        raise
+                    text = f"Kafka does not say where {where.topic}[{where.partition}] ends: {error.args[0].str()}"
+                    raise UnavailableError(text) from error
                 time.sleep(0.05)
 
 

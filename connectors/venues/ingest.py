@@ -15,8 +15,7 @@ from time import monotonic, time_ns
 from typing import Any
 
 import click
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
+from confluent_kafka import TopicPartition
 
 from tapeline.connectors.venues import binance_recording, lean_recording
 from tapeline.connectors.venues.contract import Recording
@@ -24,17 +23,17 @@ from tapeline.connectors.venues.progress import clock, progress
 from tapeline.connectors.venues.pump import Summary
 from tapeline.connectors.venues.pump import ingest as pump
 from tapeline.connectors.venues.sim_market import START_NS, MarketOptions, open_market
-from tapeline.schemas import UnavailableError, partition_of
+from tapeline.schemas import partition_of
 from tapeline.schemas.topics import RAW
 from tapeline.streams.options import pass_settings
 from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
+from tapeline.streams.state import LogReader
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130
 """Exit status after Ctrl-C."""
 SPEED_HELP = "max, or 1x (as it was recorded), 10x, any NUMBERx [default: max]."
-TIMEOUT_SECONDS = 30.0
 
 
 class Speed(click.ParamType):
@@ -102,33 +101,17 @@ async def _send(settings: Settings, recording: Recording, speed: float | None, *
     started = monotonic()
     async with Producer(settings.kafka.librdkafka(bootstrap), compression=settings.frames.compression) as producer:
         partition = partition_of(recording.source, await producer.partition_count(RAW.name))
-        offsets = RawOffsets(settings.kafka.librdkafka(bootstrap), partition)
-        first = await asyncio.to_thread(offsets.next)
+        reader, where = LogReader(settings.kafka.librdkafka(bootstrap)), TopicPartition(RAW.name, partition)
+        _, first = await asyncio.to_thread(reader.ends, where)
         with progress(recording, plain=plain, quiet=quiet) as show:
             summary = await pump(recording, producer, settings.frames, speed=speed, on_progress=show, stop=stop)
-        last = await asyncio.to_thread(offsets.next) - 1
+        _, end = await asyncio.to_thread(reader.ends, where)
+        reader.close()
     if not quiet:
-        click.echo(words(summary, first, last, monotonic() - started))
+        click.echo(words(summary, first, end - 1, monotonic() - started))
     if summary.damage is not None:
         raise summary.damage
     return 0 if summary.complete else STOPPED
-
-
-class RawOffsets:
-    """Ask the brokers for the next offset of one partition of topic `raw`."""
-
-    def __init__(self, properties: dict[str, str | int], partition: int) -> None:
-        self._client = AdminClient({"log_level": 0, **properties})
-        self._partition = TopicPartition(RAW.name, partition)
-
-    def next(self) -> int:
-        """Return the offset that the next record will get; raises UnavailableError if no broker answers."""
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        future = self._client.list_offsets({self._partition: latest}, request_timeout=TIMEOUT_SECONDS)[self._partition]
-        try:
-            return int(future.result().offset)
-        except KafkaException as error:
-            raise UnavailableError(f"Kafka does not say the offsets of {RAW.name}: {error.args[0].str()}") from error
 
 
 def words(summary: Summary, first: int, last: int, seconds: float) -> str:
