@@ -31,6 +31,8 @@ from tests.bench.throughput import Throughput
 LATEST, PARTIAL = ROOT / ".bench" / "latest.json", ROOT / ".bench" / "partial.json"
 LINGERS_MS = (5, 0)
 """Of the feed of peers where latency counts."""
+FILE_COLUMNS = 120
+"""Where the output goes to no terminal."""
 NEVER_FED_FAST = "quix"
 """Not among the peers of latency."""
 
@@ -166,7 +168,7 @@ def bench(
         scale, samples = min(scale, 0.1), 1
     plan = Plan.make(only, parts, scale=scale, samples=samples)
     whole = only == set(CONTENDERS) and parts == set(PARTS) and scale >= 1
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
     folder = Path(tempfile.mkdtemp(prefix="tapeline-bench-"))
     try:
         done = asyncio.run(_measure(plan, folder, console))

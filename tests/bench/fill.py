@@ -67,6 +67,7 @@ def _producer(lab: Lab) -> Producer:
     return Producer(
         {
             "bootstrap.servers": lab.bootstrap,
+            "log_level": 0,
             "enable.idempotence": True,
             "linger.ms": 20,
             "compression.type": "lz4",

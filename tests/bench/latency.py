@@ -119,7 +119,12 @@ class Latency:
     async def _feed_trades(self, topic: str, rate: int, linger_ms: int) -> int:
         """Feed a peer: each trade in a record of its own, received when it is handed to the producer."""
         producer = KafkaProducer(
-            {"bootstrap.servers": self._lab.bootstrap, "enable.idempotence": True, "linger.ms": linger_ms}
+            {
+                "bootstrap.servers": self._lab.bootstrap,
+                "log_level": 0,
+                "enable.idempotence": True,
+                "linger.ms": linger_ms,
+            }
         )
         texts = list(self._texts(rate))
         partitions = [(HOMES[column], pair.symbol) for column, pair in enumerate(PAIRS)]
