@@ -73,6 +73,7 @@ def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: 
     if any(one.differences for one in outcomes):
         sys.exit(1)
     if not complete:
+        click.echo(f"stopped after {len(outcomes)} runs")
         sys.exit(130)
 
 
