@@ -34,14 +34,14 @@ MEANING = {
     Kind.DATABASE: "the database is away for a while, a minute in some runs",
 }
 _WEIGHT = {
-    Kind.KILL: 9,
+    Kind.KILL: 10,
     Kind.TERM: 3,
     Kind.FREEZE: 3,
     Kind.TWIN: 4,
     Kind.SCALE: 2,
     Kind.BROKER_STOP: 2,
-    Kind.BROKER_KILL: 3,
-    Kind.DATABASE: 3,
+    Kind.BROKER_KILL: 2,
+    Kind.DATABASE: 2,
 }
 """How often a kind is drawn, beside the others that are allowed."""
 NOT_OF_WORKERS = {Kind.BROKER_STOP, Kind.BROKER_KILL, Kind.DATABASE}
