@@ -38,8 +38,8 @@ format: dev ## rewrite the code as ruff likes it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: dev ## messages/s and latency beside plain Faust, into .bench/latest.json
-	$(BIN)/python -m tests.bench
+bench: dev ## speed, latency and memory beside Kafka Streams, Faust and others (ARGS="--only ours,floor --quick", ARGS=--help)
+	$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: dev ## kill, freeze and cut off everything at seeded moments, 300 times (ARGS="--runs 20 --seed 7" passes arguments on)
 	$(BIN)/python -m tests.chaos $(ARGS)

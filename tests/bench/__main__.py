@@ -7,7 +7,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -26,7 +25,7 @@ from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
 from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
-from tests.bench.throughput import Throughput
+from tests.bench.throughput import Results, Throughput
 
 LATEST, PARTIAL = ROOT / ".bench" / "latest.json", ROOT / ".bench" / "partial.json"
 LINGERS_MS = (5, 0)
@@ -48,54 +47,76 @@ def peers() -> list[Peer]:
 
 
 class Bench:
-    """One run: what was measured so far, and who could not be had."""
+    """One run: what was measured so far, and what went wrong."""
 
-    def __init__(self, lab: Lab, plan: Plan) -> None:
-        self._lab = lab
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self._console = console
         self._plan = plan
-        self.rows: list[report.Row] = []
-        self.missing: list[str] = []
+        self._rates = Results()
+        self._others: list[report.Row] = []
+        self.faults: list[str] = []
 
-    async def run(self) -> None:
+    @property
+    def rows(self) -> list[report.Row]:
+        """Everything that was measured."""
+        samples = self._rates.samples
+        return [*report.throughput_rows(samples), *report.memory_rows(samples), *self._others]
+
+    async def serve(self, folder: Path) -> None:
+        """Run beside a broker of its own; what fails ends it with what is there. SIGTERM ends it as Ctrl-C does."""
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        try:
+            async with Servers.start(
+                Home.at(folder / "home"), database=False, on_progress=self._console.print
+            ) as servers:
+                assert servers.bootstrap_servers is not None
+                await self.run(Lab(servers.bootstrap_servers, folder, self._console))
+        except (BenchError, TapelineError) as error:
+            self._fault(str(error))
+
+    async def run(self, lab: Lab) -> None:
         """1. get the peers, 2. make the messages, 3. measure each part."""
-        lab, plan = self._lab, self._plan
-        found = await self._prepared()
+        plan = self._plan
+        found = await self._prepared(lab)
         with lab.progress(f"making the market: {plan.rows:,} trades of each symbol"):
             market = Market(plan.rows)
         ours = Ours(lab)
         every: list[Pipeline] = [ours, Floor()]
         pipelines = [pipeline for pipeline in every if plan.wants(pipeline.name)]
-        throughput = Throughput(lab, plan, market, ours, pipelines)
+        throughput = Throughput(lab, plan, market, ours, pipelines, self._rates)
         if "throughput" in plan.parts:
             await throughput.beside(found)
         if "frames" in plan.parts and pipelines:
             await throughput.frames()
-        self.rows += report.throughput_rows(throughput.results.samples)
-        self.rows += report.memory_rows(throughput.results.samples)
         if "latency" in plan.parts:
             await self._latency(Latency(lab, plan, market, ours), pipelines, found)
         if "idle" in plan.parts and plan.wants(OURS):
             percent = await idle_percent(lab, plan, ours)
-            self.rows.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
-            self.rows += [
+            self._others.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
+            self._others += [
                 report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
             ]
 
-    async def _prepared(self) -> list[Peer]:
+    async def _prepared(self, lab: Lab) -> list[Peer]:
         found = []
         for peer in peers():
             if self._plan.wants(peer.name):
                 try:
-                    await peer.prepare(self._lab)
+                    await peer.prepare(lab)
                     found.append(peer)
                 except UnavailablePeerError as error:
-                    self.missing.append(f"{peer.name}: {error}")
-                    self._lab.console.print(f"without {peer.name}: {error}", style="bold red", markup=False)
+                    self._fault(f"without {peer.name}: {error}")
         return found
+
+    def _fault(self, text: str) -> None:
+        self.faults.append(text)
+        self._console.print(f"bench: {text}", style="bold red", markup=False, highlight=False, soft_wrap=True)
 
     async def _latency(self, latency: Latency, pipelines: Sequence[Pipeline], found: Sequence[Peer]) -> None:
         for rate in self._plan.latency_seconds:
-            self._lab.console.print(f"latency at {rate:,} messages/s", style="bold")
+            self._console.print(f"latency at {rate:,} messages/s", style="bold")
             of_pipelines: dict[str, Ages | None] = {}
             for pipeline in pipelines:
                 of_pipelines[pipeline.name] = await latency.pipeline(pipeline, rate)
@@ -109,26 +130,14 @@ class Bench:
                         beside[peer.name] = await latency.peer(peer, rate, linger_ms)
                         self._say(f"{peer.name}, fed with {linger_ms} ms linger", beside[peer.name])
                 if beside or linger_ms:
-                    self.rows += report.latency_rows(label if linger_ms else f"{label}_no_linger", ours, beside)
+                    self._others += report.latency_rows(label if linger_ms else f"{label}_no_linger", ours, beside)
 
     def _say(self, who: str, ages: Ages | None) -> None:
         if ages is None:
             said = "does not keep up"
         else:
             said = "  ".join(f"{name} {np.percentile(ages, at):.1f}" for name, at in report.QUANTILES.items()) + " ms"
-        self._lab.console.print(f"  {who:<40} {said}", highlight=False, soft_wrap=True)
-
-
-async def _measure(plan: Plan, folder: Path, console: Console) -> Bench:
-    """Run the bench beside a broker of its own. SIGTERM ends it as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with Servers.start(Home.at(folder / "home"), database=False, on_progress=console.print) as servers:
-        assert servers.bootstrap_servers is not None
-        bench = Bench(Lab(servers.bootstrap_servers, folder, console), plan)
-        await bench.run()
-        return bench
+        self._console.print(f"  {who:<40} {said}", highlight=False, soft_wrap=True)
 
 
 def _names(_: click.Context, option: click.Parameter, text: str | None) -> frozenset[str]:
@@ -167,27 +176,24 @@ def bench(
     if quick:
         scale, samples = min(scale, 0.1), 1
     plan = Plan.make(only, parts, scale=scale, samples=samples)
-    whole = only == set(CONTENDERS) and parts == set(PARTS) and scale >= 1
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
+    run = Bench(console, plan)
     folder = Path(tempfile.mkdtemp(prefix="tapeline-bench-"))
     try:
-        done = asyncio.run(_measure(plan, folder, console))
-    except (BenchError, TapelineError) as error:
-        console.print(f"bench: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        asyncio.run(run.serve(folder))
     except (KeyboardInterrupt, asyncio.CancelledError):
         console.print("stopped: nothing was written")
         sys.exit(130)
     finally:
-        with suppress(OSError):
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    whole = only == set(CONTENDERS) and parts == set(PARTS) and scale >= 1 and not run.faults
     path = out or (LATEST if whole else PARTIAL)
-    report.write(done.rows, path)
-    report.show(done.rows, console)
+    report.write(run.rows, path)
+    report.show(run.rows, console)
     console.print(f"written to {os.path.relpath(path)}")
-    for reason in done.missing:
-        console.print(f"missing: {reason}", style="bold red", markup=False)
-    sys.exit(1 if done.missing else 0)
+    for fault in run.faults:
+        console.print(f"bench: {fault}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1 if run.faults else 0)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
-from tapeline.agents.tick_frames import cut
+from tapeline.agents.tick_frames import cut, warm_up
 from tapeline.connectors.venues import Sequences, parse_frame
 from tapeline.schemas import Instrument, RawFrame, TickFrame, partition_of
 from tapeline.streams.registry import first_free_id
@@ -39,6 +39,7 @@ def instruments() -> dict[str, Instrument]:
 
 def normalize() -> Hop:
     """Return the first hop: a raw frame in, tick frames out."""
+    warm_up()
     known = instruments()
     connections: dict[str, Sequences] = {}
 

@@ -81,6 +81,8 @@ class Lab:
     async def delete(self, names: Iterable[str]) -> None:
         """Remove topics, those that are there."""
         gone = list(names)
+        if not gone:
+            return
         for future in self._admin.delete_topics(gone).values():
             try:
                 future.result()

@@ -48,9 +48,10 @@ class Goal:
                 continue
             unit = f" {row.unit}" if self.peer is None else f" x {self.peer}"
             met = measured >= self.bound if self.at_least else measured <= self.bound
-            off = abs(measured / self.bound - 1)
+            factor = max(measured / self.bound, self.bound / measured)
+            missed = f"missed by {abs(measured / self.bound - 1):.0%}" if factor < 2 else f"missed {factor:.1f} times"
             text = f"{self.name} {'>=' if self.at_least else '<='} {number(self.bound)}{unit}"
-            return text, number(measured), "met" if met else f"missed by {off:.0%}"
+            return text, number(measured), "met" if met else missed
         return None
 
 

@@ -36,7 +36,9 @@ class Results:
 class Throughput:
     """Measures pipelines and peers over the same market."""
 
-    def __init__(self, lab: Lab, plan: Plan, market: Market, ours: Ours, pipelines: list[Pipeline]) -> None:
+    def __init__(
+        self, lab: Lab, plan: Plan, market: Market, ours: Ours, pipelines: list[Pipeline], results: Results
+    ) -> None:
         self._lab = lab
         self._plan = plan
         self._market = market
@@ -44,7 +46,7 @@ class Throughput:
         self._pipelines = pipelines
         self._raw_frame: tuple[int, bool] | None = None
         self._runs = 0
-        self.results = Results()
+        self.results = results
 
     async def beside(self, peers: list[Peer]) -> None:
         """Measure raw to signals of all, one round after another, so that a slow minute of the machine hits all."""

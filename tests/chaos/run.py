@@ -102,8 +102,8 @@ async def run(
                     tasks.create_task(stage.feed(connection, scenario.input_seconds, folder))
                     for connection in connections
                 ]
-                await _flowing(stage.broker)
-                outcome.passed("first record")
+                await _flowing(stage.broker, len(connections))
+                outcome.passed("first records")
                 for one in scenario.disturbances:
                     tasks.create_task(_disturb(stage, crew, one))
             outcome.passed("input and disturbances")
@@ -145,9 +145,9 @@ async def _disturb(stage: Stage, crew: Crew, one: Disturbance) -> None:
             await stage.stop_database(one.lasts_seconds)
 
 
-async def _flowing(broker: Broker) -> None:
-    """Wait for the first record of the input."""
-    while not any((await asyncio.to_thread(broker.ends, "raw")).values()):  # noqa: ASYNC110
+async def _flowing(broker: Broker, connections: int) -> None:
+    """Wait for the first record of each connection; each has a raw partition of its own."""
+    while sum(map(bool, (await asyncio.to_thread(broker.ends, "raw")).values())) < connections:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 
 

@@ -52,7 +52,7 @@ BROKER_STOP_SECONDS, DATABASE_SECONDS = 20.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class Disturbance:
-    """One thing that is done. at_seconds: after the first record came; lasts_seconds: until it is taken back."""
+    """One thing that is done. at_seconds: after the first records came; lasts_seconds: until it is taken back."""
 
     kind: Kind
     at_seconds: float
