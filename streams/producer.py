@@ -6,10 +6,11 @@ later one lands, so after the first failure nothing more is sent and every call 
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,10 @@ from tapeline.streams.stats import ProducerStats
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
+KNOWN_SECONDS = 3600
+"""So long after our last record a broker surely still knows our sequence number in a partition (it forgets in days)."""
+CONSEQUENCES = (KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+"""What a record fails with when something else failed before it."""
 RECORD_BYTES = 64
 """Counted for a record beside its value."""
 METADATA_SECONDS_MAX = 30
@@ -53,6 +58,10 @@ class Producer:
         self._failure: DeliveryError | None = None
         self._marks: deque[Mark] = deque([Mark()])
         self.stats = ProducerStats()
+        self._known: dict[
+            tuple[str, int], float
+        ] = {}  # partitions that took a record of ours, and when the last was sent
+        self._first: dict[tuple[str, int], asyncio.Event] = {}  # partitions whose first record is on its way
         self._waiting = False  # somebody waits for a confirmation
         self._moved = asyncio.Event()  # something was confirmed, or all is lost
         self._producer = KafkaProducer(
@@ -76,6 +85,7 @@ class Producer:
             }
         )
         self._quiet_until = 0.0
+        self._unnamed: str | None = None  # a failure that follows from another
         self._stopping = False
         self._poller = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
         self._poller.start()
@@ -99,10 +109,32 @@ class Producer:
         timestamp_ms: int = 0,
         on_delivery: Callable[[Message], None] | None = None,
     ) -> None:
-        """Queue a record; waits only while the queue is full; raises DeliveryError once anything failed.
+        """Queue a record; waits while the queue is full; raises DeliveryError once anything failed.
 
-        timestamp_ms: 0 = now. on_delivery is called in another thread, of a record that arrived.
+        The first record of a partition is waited for until it is confirmed. timestamp_ms: 0 = now. on_delivery is
+        called in another thread, of a record that arrived.
         """
+        where = (topic, partition)
+        while not self._is_known(where):
+            if (first := self._first.get(where)) is None:
+                await self._introduce(
+                    where, self._send(topic, value, key, partition, headers, timestamp_ms, on_delivery)
+                )
+                return
+            await first.wait()
+        await self._send(topic, value, key, partition, headers, timestamp_ms, on_delivery)
+        self._known[where] = time.monotonic()
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: str | bytes | None,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]] | None,
+        timestamp_ms: int,
+        on_delivery: Callable[[Message], None] | None,
+    ) -> None:
         size = RECORD_BYTES + (len(value) if value else 0)
         mark = await self._room(size)
         more: dict[str, Any] = {"headers": list(headers)} if headers else {}
@@ -115,8 +147,15 @@ class Producer:
 
     async def send_all(self, topic: str, values: Sequence[bytes], *, key: str, partition: int) -> None:
         """Queue records of one partition in their order, as `send` does one by one."""
-        if not values:
-            return
+        where = (topic, partition)
+        if values and not self._is_known(where):
+            await self.send(topic, values[0], key=key, partition=partition)
+            values = values[1:]
+        if values:
+            await self._send_all(topic, values, key, partition)
+            self._known[where] = time.monotonic()
+
+    async def _send_all(self, topic: str, values: Sequence[bytes], key: str, partition: int) -> None:
         size = sum(map(len, values)) + RECORD_BYTES * len(values)
         mark = await self._room(size)
         records: list[dict[str, Any]] = [{"value": value, "key": key} for value in values]
@@ -126,6 +165,24 @@ class Producer:
             faults = [record["_error"] for record in records if "_error" in record]
             raise self._fail(f"{topic}[{partition}] refused {len(faults)} of {len(records)} records: {faults[0]}")
         self._count(mark, len(values), size)
+
+    def _is_known(self, where: tuple[str, int]) -> bool:
+        return time.monotonic() - self._known.get(where, -math.inf) < KNOWN_SECONDS
+
+    async def _introduce(self, where: tuple[str, int], sending: Coroutine[Any, Any, None]) -> None:
+        """Let nothing be sent behind our first record of a partition until that is confirmed.
+
+        A broker takes any sequence number from a producer that it does not know in a partition. If the first batch is
+        refused, the one behind it would land: the hole that sequence numbers are there to prevent.
+        """
+        first = self._first[where] = asyncio.Event()
+        try:
+            await sending
+            await self.confirmed(self.mark())
+            self._known[where] = time.monotonic()
+        finally:
+            del self._first[where]
+            first.set()
 
     async def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic has; raise UnavailableError if it is not there."""
@@ -197,7 +254,10 @@ class Producer:
     def _poll(self) -> None:
         try:
             while not self._stopping:
+                unnamed = self._unnamed
                 self._producer.poll(0.1)
+                if unnamed is not None:  # the cause has had its turn
+                    self._fail(unnamed)
         except KafkaException as error:  # how a fatal error shows, once and for all
             self._fail(f"the producer cannot go on: {error.args[0].str()}")
 
@@ -212,7 +272,11 @@ class Producer:
     ) -> None:
         # Runs in the polling thread. The failure is noted before the count moves, or a wait could pass it.
         if error is not None:
-            self._fail(f"{message.topic()}[{message.partition()}] did not take a record: {error.str()}")
+            reason = f"{message.topic()}[{message.partition()}] did not take a record: {error.str()}"
+            if error.code() in CONSEQUENCES:
+                self._unnamed = reason  # never counted as confirmed; what it follows from comes to error_cb
+                return
+            self._fail(reason)
         elif then is not None:
             then(message)
         self.stats.waiting_since_ns = time.time_ns()  # of those that are left, none waited before unheard
