@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +25,8 @@ from tapeline.streams.stats import ProducerStats
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
+BATCH_BYTES_MAX = 900_000
+"""Less than librdkafka's `batch.size`, so that a batch is one request, and than what a broker takes by default."""
 KNOWN_SECONDS = 3600
 """So long after our last record a broker surely still knows our sequence number in a partition (it forgets in days)."""
 CONSEQUENCES = (KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
@@ -40,28 +42,56 @@ class DeliveryError(TapelineError):
     """A record could not be delivered; the process must end and start again from its snapshots."""
 
 
-class Mark:
-    """What was sent between two marks: `Producer.confirmed` waits for it and for all before it."""
+class Outbox:
+    """Records of one partition: those that wait, and the batch that is under way to the broker."""
 
-    __slots__ = ("confirmed", "sent")
+    __slots__ = ("confirmed", "heard_seconds", "partition", "sent", "topic", "under_way", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.waiting: deque[dict[str, Any]] = deque()  # as `confluent_kafka.Producer.produce` takes them
+        self.under_way = False
         self.sent = 0  # counted by the loop
         self.confirmed = 0  # counted by the polling thread
+        self.heard_seconds = -math.inf  # when the broker last took a record (monotonic)
+
+    def next_batch(self) -> tuple[list[dict[str, Any]], int]:
+        """Take the records that go next, and how many bytes they are counted as.
+
+        One alone as long as the broker may not know our sequence numbers in the partition: it takes any first number,
+        so if our first batch were refused, a second one under way behind it would land.
+        """
+        alone = time.monotonic() - self.heard_seconds > KNOWN_SECONDS
+        batch: list[dict[str, Any]] = []
+        size = 0
+        while self.waiting and not (batch and alone):
+            more = _size(self.waiting[0]["value"])
+            if batch and size + more > BATCH_BYTES_MAX:
+                break
+            batch.append(self.waiting.popleft())
+            size += more
+        return batch, size
+
+
+Mark = Sequence[tuple[Outbox, int]]
+"""What was sent before a moment and was not confirmed then: how many records of each outbox must be."""
 
 
 class Producer:
-    """Send records from asyncio; `properties` are librdkafka's (`settings.kafka.librdkafka(bootstrap)`)."""
+    """Send records from asyncio; `properties` are librdkafka's (`settings.kafka.librdkafka(bootstrap)`).
 
-    def __init__(self, properties: Mapping[str, str | int], *, linger_ms: float = 0, compression: str = "lz4") -> None:
+    One batch of a partition is under way at a time, and what is sent meanwhile goes in the next: a record alone goes at
+    once, and the busier the broker, the larger the batches. (librdkafka's own way is five records in flight; a sixth
+    makes its thread spin until they are confirmed.)
+    """
+
+    def __init__(self, properties: Mapping[str, str | int], *, compression: str = "lz4") -> None:
         self._loop = asyncio.get_running_loop()
         self._failure: DeliveryError | None = None
-        self._marks: deque[Mark] = deque([Mark()])
+        self._outboxes: dict[tuple[str, int], Outbox] = {}
+        self._lock = threading.Lock()  # of what waits and what is under way
         self.stats = ProducerStats()
-        self._known: dict[
-            tuple[str, int], float
-        ] = {}  # partitions that took a record of ours, and when the last was sent
-        self._first: dict[tuple[str, int], asyncio.Event] = {}  # partitions whose first record is on its way
         self._waiting = False  # somebody waits for a confirmation
         self._moved = asyncio.Event()  # something was confirmed, or all is lost
         self._producer = KafkaProducer(
@@ -71,7 +101,7 @@ class Producer:
                 "enable.gapless.guarantee": True,
                 "acks": "all",
                 "compression.type": compression,
-                "linger.ms": linger_ms,
+                "linger.ms": 0,
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 # We bound the queue ourselves, so that records are refused by nobody in the middle of a batch.
                 "queue.buffering.max.kbytes": 2**31 - 1,
@@ -111,78 +141,57 @@ class Producer:
     ) -> None:
         """Queue a record; waits while the queue is full; raises DeliveryError once anything failed.
 
-        The first record of a partition is waited for until it is confirmed. timestamp_ms: 0 = now. on_delivery is
-        called in another thread, of a record that arrived.
+        timestamp_ms: 0 = now. on_delivery is called in another thread, of a record that arrived.
         """
-        where = (topic, partition)
-        while not self._is_known(where):
-            if (first := self._first.get(where)) is None:
-                await self._introduce(
-                    where, self._send(topic, value, key, partition, headers, timestamp_ms, on_delivery)
-                )
-                return
-            await first.wait()
-        await self._send(topic, value, key, partition, headers, timestamp_ms, on_delivery)
-        self._known[where] = time.monotonic()
-
-    async def _send(
-        self,
-        topic: str,
-        value: bytes | None,
-        key: str | bytes | None,
-        partition: int,
-        headers: Sequence[tuple[str, bytes]] | None,
-        timestamp_ms: int,
-        on_delivery: Callable[[Message], None] | None,
-    ) -> None:
-        size = RECORD_BYTES + (len(value) if value else 0)
-        mark = await self._room(size)
-        more: dict[str, Any] = {"headers": list(headers)} if headers else {}
-        done = partial(self._on_delivery, mark, size, 1, on_delivery)
-        try:
-            self._producer.produce(topic, value, key, partition, done, timestamp=timestamp_ms, **more)
-        except (KafkaException, BufferError) as error:
-            raise self._fail(f"{topic}[{partition}] refused a record of {size} bytes: {error.args[0]}") from error
-        self._count(mark, 1, size)
+        record: dict[str, Any] = {"value": value, "key": key}
+        if headers:
+            record["headers"] = list(headers)
+        if timestamp_ms:
+            record["timestamp"] = timestamp_ms
+        if on_delivery is not None:
+            record["callback"] = partial(_tell, on_delivery)
+        size = _size(value)
+        await self._room(size)
+        self._put(topic, partition, [record], size)
 
     async def send_all(self, topic: str, values: Sequence[bytes], *, key: str, partition: int) -> None:
         """Queue records of one partition in their order, as `send` does one by one."""
-        where = (topic, partition)
-        if values and not self._is_known(where):
-            await self.send(topic, values[0], key=key, partition=partition)
-            values = values[1:]
-        if values:
-            await self._send_all(topic, values, key, partition)
-            self._known[where] = time.monotonic()
+        size = sum(map(_size, values))
+        await self._room(size)
+        self._put(topic, partition, [{"value": value, "key": key} for value in values], size)
 
-    async def _send_all(self, topic: str, values: Sequence[bytes], key: str, partition: int) -> None:
-        size = sum(map(len, values)) + RECORD_BYTES * len(values)
-        mark = await self._room(size)
-        records: list[dict[str, Any]] = [{"value": value, "key": key} for value in values]
+    def _put(self, topic: str, partition: int, records: Sequence[dict[str, Any]], size: int) -> None:
+        if (outbox := self._outboxes.get((topic, partition))) is None:
+            outbox = self._outboxes[topic, partition] = Outbox(topic, partition)
+        if not self.stats.unconfirmed_records:
+            self.stats.waiting_since_ns = time.time_ns()
+        outbox.sent += len(records)
+        self.stats.records_sent += len(records)
+        self.stats.bytes_sent += size
+        with self._lock:
+            outbox.waiting.extend(records)
+            if not outbox.under_way:
+                self._ship(outbox)
+        if self._failure:
+            raise self._failure
+
+    def _ship(self, outbox: Outbox) -> None:
+        """Send what waits of a partition, in order; called with the lock, while nothing of it is under way."""
+        batch, size = outbox.next_batch()
+        outbox.under_way = bool(batch)
+        if not batch or self._failure:
+            return
         # Along a partition an idempotent producer confirms in order, and nothing behind a record that failed.
-        records[-1]["callback"] = partial(self._on_delivery, mark, size, len(values), None)
-        if self._producer.produce_batch(topic, records, partition) != len(records):
-            faults = [record["_error"] for record in records if "_error" in record]
-            raise self._fail(f"{topic}[{partition}] refused {len(faults)} of {len(records)} records: {faults[0]}")
-        self._count(mark, len(values), size)
-
-    def _is_known(self, where: tuple[str, int]) -> bool:
-        return time.monotonic() - self._known.get(where, -math.inf) < KNOWN_SECONDS
-
-    async def _introduce(self, where: tuple[str, int], sending: Coroutine[Any, Any, None]) -> None:
-        """Let nothing be sent behind our first record of a partition until that is confirmed.
-
-        A broker takes any sequence number from a producer that it does not know in a partition. If the first batch is
-        refused, the one behind it would land: the hole that sequence numbers are there to prevent.
-        """
-        first = self._first[where] = asyncio.Event()
+        last = batch[-1]
+        last["callback"] = partial(self._on_delivery, outbox, len(batch), size, last.get("callback"))
         try:
-            await sending
-            await self.confirmed(self.mark())
-            self._known[where] = time.monotonic()
-        finally:
-            del self._first[where]
-            first.set()
+            if any("headers" in record for record in batch):
+                for record in batch:
+                    self._producer.produce(outbox.topic, partition=outbox.partition, **record)
+            elif self._producer.produce_batch(outbox.topic, batch, outbox.partition) != len(batch):
+                raise next(KafkaException(record["_error"]) for record in batch if "_error" in record)
+        except (KafkaException, BufferError) as error:
+            self._fail(f"{outbox.topic}[{outbox.partition}] refused {_said(batch, size)}: {error.args[0]}")
 
     async def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic has; raise UnavailableError if it is not there."""
@@ -196,19 +205,16 @@ class Producer:
         return len(found.partitions)
 
     def mark(self) -> Mark:
-        """End what was sent so far, for `confirmed`; what is sent from now on does not belong to it."""
-        mark = self._marks[-1]
-        self._marks.append(Mark())
-        return mark
+        """Return what was sent so far and is not confirmed, for `confirmed`."""
+        boxes = self._outboxes.values()
+        return [(outbox, outbox.sent) for outbox in boxes if outbox.confirmed < outbox.sent]
 
     async def confirmed(self, mark: Mark) -> None:
         """Wait until everything sent up to the mark is confirmed by the broker; raise DeliveryError if it is not."""
         while not self._failure:
             self._moved.clear()
             self._waiting = True  # before the look: a confirmation that comes after it wakes us
-            while len(self._marks) > 1 and self._marks[0].confirmed == self._marks[0].sent:
-                self._marks.popleft()
-            if mark not in self._marks or all(one.confirmed == one.sent for one in self._until(mark)):
+            if all(outbox.confirmed >= sent for outbox, sent in mark):
                 return
             await self._moved.wait()
         raise self._failure
@@ -226,30 +232,17 @@ class Producer:
         self._stopping = True
         await asyncio.to_thread(self._poller.join)
 
-    async def _room(self, size: int) -> Mark:
-        """Wait until there is room for so many bytes; return the mark that they will belong to."""
+    async def _room(self, size: int) -> None:
+        """Wait until there is room for so many bytes."""
         while not self._failure:
             held = self.stats.unconfirmed_bytes
             if held + size <= QUEUE_BYTES_MAX or not held:
-                return self._marks[-1]
+                return
             self._moved.clear()
             self._waiting = True  # before the look: a confirmation that comes after it wakes us
             if self.stats.unconfirmed_bytes == held:
                 await self._moved.wait()
         raise self._failure
-
-    def _until(self, mark: Mark) -> Iterator[Mark]:
-        for one in self._marks:
-            yield one
-            if one is mark:
-                return
-
-    def _count(self, mark: Mark, records: int, size: int) -> None:
-        if not self.stats.unconfirmed_records:
-            self.stats.waiting_since_ns = time.time_ns()
-        mark.sent += records
-        self.stats.records_sent += records
-        self.stats.bytes_sent += size
 
     def _poll(self) -> None:
         try:
@@ -263,26 +256,31 @@ class Producer:
 
     def _on_delivery(
         self,
-        mark: Mark,
-        size: int,
+        outbox: Outbox,
         records: int,
-        then: Callable[[Message], None] | None,
+        size: int,
+        then: Callable[[KafkaError | None, Message], None] | None,
         error: KafkaError | None,
         message: Message,
     ) -> None:
-        # Runs in the polling thread. The failure is noted before the count moves, or a wait could pass it.
+        # Runs in the polling thread, of the last record of a batch. A failure is noted before the count moves, or a
+        # wait could pass it.
         if error is not None:
-            reason = f"{message.topic()}[{message.partition()}] did not take a record: {error.str()}"
+            reason = f"{outbox.topic}[{outbox.partition}] did not take {records} records: {error.str()}"
             if error.code() in CONSEQUENCES:
                 self._unnamed = reason  # never counted as confirmed; what it follows from comes to error_cb
-                return
-            self._fail(reason)
-        elif then is not None:
-            then(message)
+            else:
+                self._fail(reason)
+            return
+        if then is not None:
+            then(None, message)
+        outbox.heard_seconds = time.monotonic()
         self.stats.waiting_since_ns = time.time_ns()  # of those that are left, none waited before unheard
-        mark.confirmed += records
+        outbox.confirmed += records
         self.stats.records_confirmed += records
         self.stats.bytes_confirmed += size
+        with self._lock:
+            self._ship(outbox)
         if self._waiting:
             self._wake()
 
@@ -303,3 +301,17 @@ class Producer:
         self._waiting = False
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._moved.set)
+
+
+def _size(value: bytes | None) -> int:
+    """Return the bytes that a record is counted as."""
+    return RECORD_BYTES + (len(value) if value else 0)
+
+
+def _said(batch: Sequence[dict[str, Any]], size: int) -> str:
+    return f"a record of {size} bytes" if len(batch) == 1 else f"{len(batch)} records of {size} bytes"
+
+
+def _tell(then: Callable[[Message], None], error: KafkaError | None, message: Message) -> None:
+    if error is None:
+        then(message)

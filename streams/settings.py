@@ -245,7 +245,7 @@ class FramesSettings(Table):
     """`[frames]`: how messages are put together into records.
 
     A raw frame closes at so many messages, or when its first message has waited so long, or (`adaptive`) as soon as
-    the frame before it is confirmed.
+    the frame before it is confirmed, though not sooner than 4 ms after that.
     """
 
     messages_max: int = Field(default=1000, ge=1, le=100_000)

@@ -41,6 +41,8 @@ class LogReader:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "fetch.queue.backoff.ms": 5,
+                # The next read would wait for the fetch that the last one has left behind.
+                "fetch.wait.max.ms": 10,
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,
             }

@@ -25,6 +25,8 @@ class Facts:
 
     partitions: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of the partitions that are ours, by name: next offset and end."""
+    behind: bool = False
+    """More came than the role can take at once: partitions wait their turn."""
     producer: tuple[int, int] = (0, 0)
     """Records confirmed and sent."""
     lost_seconds: float | None = None
@@ -50,6 +52,8 @@ class Judge:
             facts.loop_seconds = now
         self._looked = now
         due = {} if facts.waits_for else {f"{what} does not move": one for what, one in facts.partitions.items()}
+        if facts.behind and any(self._moved.get(what, one)[0] != one[0] for what, one in due.items()):
+            self._moved |= {what: (done, now) for what, (done, _) in self._moved.items() if what in due}
         due["the broker confirms nothing"] = facts.producer
         moved: dict[str, tuple[int, float]] = {}
         found = [(0.0, "")]
@@ -108,6 +112,7 @@ class Watchdog:
         self._role.stats.waits_for = self._role.waits_for
         facts = Facts(
             producer=(sent.records_confirmed, sent.records_sent),
+            behind=self._group.paused,
             lost_seconds=self._group.lost_seconds,
             loop_seconds=self._loop_seconds,
             waits_for=self._role.stats.waits_for,

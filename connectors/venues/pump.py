@@ -15,6 +15,8 @@ from tapeline.streams.settings import FramesSettings
 ROLE = "ingest"
 MS = 1_000_000
 PROGRESS_SECONDS = 0.2
+FRAME_SECONDS_MIN = 0.004
+"""Frames do not close sooner after each other, so that a quick broker is not asked to take each message alone."""
 YIELD_MESSAGES = 2000
 """At full speed the loop lets others run after so many messages."""
 
@@ -92,6 +94,7 @@ class _Pump:
         self._summary = Summary(recording.source)
         self._adaptive = frames.adaptive and speed is not None
         self._confirming: asyncio.Task[None] | None = None  # what was sent last, on its way to be safe
+        self._sent_seconds = 0.0  # when that was
         self._woken = asyncio.Event()  # a pause is over
         self._reached_ns = 0  # feed time that has come, at the last look at the clock
         self._loop = asyncio.get_running_loop()
@@ -153,12 +156,16 @@ class _Pump:
             due_ns = self._framer.due_ns
             next_ns = recv_ns if due_ns is None else min(recv_ns, due_ns)
             if next_ns > self._reached_ns:
+                seconds = (next_ns - self._reached_ns) / 1e9 / self._speed
                 if self._framer.waiting and self._nothing_under_way:
                     # Nobody is faster served by waiting: what comes meanwhile goes into the next frame.
-                    await self._send(self._framer.flush())
-                else:
-                    self._progress()
-                    await self._pause((next_ns - self._reached_ns) / 1e9 / self._speed)
+                    rest = self._sent_seconds + FRAME_SECONDS_MIN - self._loop.time()
+                    if rest <= 0:
+                        await self._send(self._framer.flush())
+                        continue
+                    seconds = min(seconds, rest)
+                self._progress()
+                await self._pause(seconds)
             elif next_ns < recv_ns:
                 await self._send(self._framer.advance(next_ns))
             else:
@@ -189,6 +196,7 @@ class _Pump:
             summary.feed_ns = frame.time_ns
             await self._producer.send(RAW.name, frame.encode(), key=frame.source, partition=summary.partition)
         if frames and self._adaptive:
+            self._sent_seconds = self._loop.time()
             self._confirming = asyncio.create_task(self._confirm())
 
     async def _confirm(self) -> None:

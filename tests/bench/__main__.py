@@ -25,7 +25,7 @@ from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
 from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
-from tests.bench.throughput import Results, Throughput
+from tests.bench.throughput import LINGER_MS, Results, Throughput
 
 LATEST, PARTIAL = ROOT / ".bench" / "latest.json", ROOT / ".bench" / "partial.json"
 LINGERS_MS = (5, 0)
@@ -83,15 +83,17 @@ class Bench:
         with lab.progress(f"making the market: {plan.rows:,} trades of each symbol"):
             market = Market(plan.rows)
         ours = Ours(lab)
-        every: list[Pipeline] = [ours, Floor()]
-        pipelines = [pipeline for pipeline in every if plan.wants(pipeline.name)]
-        throughput = Throughput(lab, plan, market, ours, pipelines, self._rates)
+
+        def pipelines(linger_ms: int) -> list[Pipeline]:
+            return [pipeline for pipeline in (ours, Floor(linger_ms)) if plan.wants(pipeline.name)]
+
+        throughput = Throughput(lab, plan, market, ours, pipelines(LINGER_MS), self._rates)
         if "throughput" in plan.parts:
             await throughput.beside(found)
-        if "frames" in plan.parts and pipelines:
+        if "frames" in plan.parts and pipelines(LINGER_MS):
             await throughput.frames()
         if "latency" in plan.parts:
-            await self._latency(Latency(lab, plan, market, ours), pipelines, found)
+            await self._latency(Latency(lab, plan, market, ours), pipelines(0), found)
         if "idle" in plan.parts and plan.wants(OURS):
             percent = await idle_percent(lab, plan, ours)
             self._others.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))

@@ -1,6 +1,6 @@
 """The floor: what librdkafka and Tapeline's pure functions give without Faust, snapshots and all that makes it exact.
 
-Run as `python -m tests.bench.floor_app normalize|logic BROKER INPUT OUTPUT FAST SLOW`, one process a hop.
+Run as `python -m tests.bench.floor_app normalize|logic BROKER INPUT OUTPUT FAST SLOW LINGER_MS`, one process a hop.
 """
 
 import signal
@@ -73,7 +73,7 @@ def logic(fast: int, slow: int) -> Hop:
     return hop
 
 
-def main(role: str, broker: str, source: str, target: str, fast: str, slow: str) -> None:
+def main(role: str, broker: str, source: str, target: str, fast: str, slow: str, linger_ms: str) -> None:
     """Read, call, send until it is stopped."""
     hop = normalize() if role == "normalize" else logic(int(fast), int(slow))
     consumer = Consumer(
@@ -90,7 +90,7 @@ def main(role: str, broker: str, source: str, target: str, fast: str, slow: str)
         {
             "bootstrap.servers": broker,
             "enable.idempotence": True,
-            "linger.ms": 0,
+            "linger.ms": float(linger_ms),
             "compression.type": "lz4",
             "message.max.bytes": 8 * 1024 * 1024,
             "queue.buffering.max.messages": 1_000_000,

@@ -91,6 +91,9 @@ class Floor(Pipeline):
     name = "floor"
     ticks, signals = "floor-ticks", "floor-signals"
 
+    def __init__(self, linger_ms: int) -> None:
+        self._linger_ms = linger_ms
+
     async def reset(self, lab: Lab) -> None:
         """Empty both topics."""
         await lab.delete([self.ticks, self.signals])
@@ -107,7 +110,7 @@ class Floor(Pipeline):
         async with AsyncExitStack() as stack:
             processes: list[Process] = []
             for role in roles:
-                settings = (role, lab.bootstrap, *topics[role], str(fast), str(slow))
+                settings = (role, lab.bootstrap, *topics[role], str(fast), str(slow), str(self._linger_ms))
                 command = [sys.executable, "-m", "tests.bench.floor_app", *settings]
                 process = await stack.enter_async_context(lab.run(f"floor-{role}", command))
                 processes.append(process)

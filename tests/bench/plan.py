@@ -51,8 +51,8 @@ class Plan:
             samples,
             frame_rows={frame: steps(rows) for frame, rows in FRAME_ROWS.items()},
             peer_rows={peer: steps(rows) for peer, rows in PEER_ROWS.items()},
-            latency_seconds={2_000: 24 * seconds, 20_000: 16 * seconds},
-            warm_up_seconds=4 * seconds,
+            latency_seconds={2_000: 30 * seconds, 20_000: 30 * seconds},
+            warm_up_seconds=12 * seconds,
             idle_seconds=30 * seconds,
         )
 

@@ -37,6 +37,25 @@ def test_a_partition_that_moves_slowly_is_well() -> None:
         assert seconds <= 20
 
 
+def test_a_partition_whose_turn_does_not_come_is_well_while_others_keep_the_role_busy() -> None:
+    judge = Judge(0)
+    for now in range(1, 200):
+        partitions = {"raw[0]": (10, 12), "raw[1]": (now, 1_000_000)}
+        seconds, _ = judge.look(float(now), Facts(partitions=partitions, behind=True, loop_seconds=float(now)))
+        assert seconds == 0
+    still = Facts(partitions={"raw[0]": (10, 12), "raw[1]": (199, 1_000_000)}, behind=True)
+    seconds, _ = watch(judge, 200, 40, still)
+    assert seconds > STUCK_SECONDS, "once nothing moves at all"
+
+
+def test_a_stuck_partition_is_seen_beside_one_that_moves() -> None:
+    judge = Judge(0)
+    for now in range(1, 40):
+        partitions = {"raw[0]": (10, 12), "raw[1]": (now, 1_000_000)}
+        seconds, what = judge.look(float(now), Facts(partitions=partitions, loop_seconds=float(now)))
+    assert (seconds, what) == (38, "raw[0] does not move (10 of 12)")
+
+
 def test_data_that_comes_late_is_waited_for_from_then_on() -> None:
     judge = Judge(0)
     watch(judge, 1, 100, Facts(partitions={"raw[0]": (10, 10)}))

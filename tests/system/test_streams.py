@@ -97,15 +97,18 @@ def test_after_a_refused_record_nothing_more_is_sent(kafka: Kafka, topic: str) -
 def test_nothing_lands_behind_a_refused_record_that_is_a_producers_first(kafka: Kafka, topic: str) -> None:
     """A broker takes any sequence number of a producer that it does not know: batches in flight would land."""
 
+    async def send_all(producer: Producer) -> None:
+        await producer.send(topic, os.urandom(3_000_000), key="k", partition=0)
+        for _ in range(200):
+            await producer.send(topic, b"behind", key="k", partition=0)
+            await asyncio.sleep(0.0005)
+        await producer.flush()
+
     async def run() -> None:
         for _ in range(10):
             async with Producer(kafka, compression="none") as producer:
                 with pytest.raises(DeliveryError):
-                    await producer.send(topic, os.urandom(3_000_000), key="k", partition=0)
-                    for _ in range(200):
-                        await producer.send(topic, b"behind", key="k", partition=0)
-                        await asyncio.sleep(0.0005)
-                    await producer.flush()
+                    await send_all(producer)
 
     asyncio.run(run())
     assert values(kafka, topic) == []
