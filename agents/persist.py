@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import faust
 
 from tapeline.connectors.stores import PostgresStore
-from tapeline.schemas import EventError, Rejected, RejectOrigin, RejectReason, Signal
+from tapeline.schemas import EventError, Lane, Rejected, RejectOrigin, RejectReason, Signal
 from tapeline.schemas.topics import REJECTED, SIGNALS
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, database_dsn
@@ -166,6 +166,9 @@ class Persist(Role):
         """1. confirm the rejects, 2. signals and offset, 3. what the database refuses is rejected, 4. the offset."""
         await self.producer.flush()
         refused = await self._database.write(batch.signals, self.input.name, partition, batch.next_offset)
+        for raw_partition, signals in self._database.repeats.items():
+            self.stats.partitions[partition].skipped(Lane(raw_partition, partition).pack(), signals)
+        self._database.repeats.clear()
         if not refused:
             return
         for one in refused:

@@ -181,7 +181,8 @@ METRICS: tuple[Metric, ...] = (
         COUNTER,
         "{frame}",
         ("role", "topic", "partition", "lane"),
-        "Frames (`persist`: signals) that came again and were skipped. A lane is `raw partition-ticks partition`.",
+        "Frames (`persist`: signals) that came again and were skipped. A lane is `raw partition-ticks partition` "
+        "(`persist`: `-signals partition`).",
         "0; grows by some seconds of frames after a kill, a rebalance or a zombie, and is harmless.",
         _duplicates,
     ),

@@ -219,3 +219,5 @@ def _topic_id(kafka: Mapping[str, str | int], topic: str) -> str:
         return str(future.result(TOPIC_SECONDS_MAX).topic_id)
     except KafkaException as error:
         raise UnavailableError(f"topic {topic} cannot be described: {error.args[0].str()}") from error
+    except TimeoutError as error:
+        raise UnavailableError(f"Kafka did not describe topic {topic} within {TOPIC_SECONDS_MAX} s") from error

@@ -80,6 +80,7 @@ class Consumer(FaustConsumer):
         self.app.consumer_generation_id = GENERATION
         self.group: GroupConsumer | None = None
         self.watchdog: Watchdog | None = None
+        self._leaving = False
         self._safe: dict[int, int] = {}  # next offsets of our partitions that may be committed
 
     # Starting and stopping
@@ -103,7 +104,11 @@ class Consumer(FaustConsumer):
                 session_timeout_seconds=self.session_timeout_seconds,
             )
         except Exception as error:
+            if self._leaving:
+                return
             end_process(role, error)
+        if self._leaving:
+            return
         role.stats.refresh = self.refresh_stats
         self.group.start()
         self.watchdog = Watchdog(role, self.group, lambda reason: self.fail(TapelineError(reason)))
@@ -122,6 +127,7 @@ class Consumer(FaustConsumer):
 
     async def leave(self) -> None:
         """Give the partitions away and leave the group; the role's state is safe afterwards."""
+        self._leaving = True
         if self.watchdog is not None:
             self.watchdog.stop()
         if self.group is not None:
@@ -130,7 +136,8 @@ class Consumer(FaustConsumer):
     # The owner of the partitions: the group waits while these run, so each is bounded
 
     async def gain(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Restore the role's state of new partitions; return where reading starts."""
+        """Restore the role's state of new partitions; return where reading starts. Ends every rebalance."""
+        self.role.stats.rebalances += 1
         self._rebalance_begins()
         starts: dict[int, int] = await self._in_time(
             self._restore(partitions), RESTORE_SECONDS_MAX, "its state was not there"
@@ -194,7 +201,6 @@ class Consumer(FaustConsumer):
             end_process(self.role, error)
 
     def _rebalance_begins(self) -> None:
-        self.role.stats.rebalances += 1
         if not self.app.rebalancing:
             self.app.on_rebalance_start()
 
@@ -510,8 +516,10 @@ def _settle_memory() -> None:
 
 
 async def _shut_down(app: faust.App, role: Role) -> None:
-    await _consumer(app).leave()
-    await role.close()
+    consumer = _consumer(app)
+    await consumer.leave()
+    if consumer.group is not None:  # else it was still being opened, and has nothing to keep
+        await role.close()
 
 
 def _consumer(app: faust.App) -> Consumer:

@@ -21,6 +21,7 @@ of the same name. Never an error of the driver.
 **Not promised.** That signals are seen by readers in the order of their `seq`, or that two partitions move together.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,9 @@ class Refused:
 
 class SignalStore(Protocol):
     """What every store offers."""
+
+    repeats: Counter[int]
+    """Signals that came again and were kept before, by the raw partition of their origin; counted up by `write`."""
 
     async def open(self) -> None:
         """Connect and bring the tables up to date; waits for a store that is away, raises StoreError."""

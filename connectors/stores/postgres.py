@@ -8,6 +8,7 @@ rewrites and locks it, so that is left to an administrator (`create_hypertable(.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -39,7 +40,13 @@ CONNECTION = {
 }
 
 INSERT = """
-INSERT INTO signals (
+WITH given AS (
+    SELECT * FROM json_to_recordset(%s::json) AS new (
+        id uuid, seq bigint, tenant text, logic text, version text, params_hash text, instrument text, side text,
+        strength double precision, price numeric, ts_event_ns bigint, ts_recv_ns bigint, valid_until_ns bigint,
+        origin json, tags jsonb
+    )
+), kept AS (INSERT INTO signals (
     id, seq, tenant, logic, version, params_hash, instrument, side, strength, price, ts_event, ts_event_ns,
     ts_recv_ns, valid_until_ns, origin_partition, origin_offset, origin_index, tags
 )
@@ -47,13 +54,16 @@ SELECT
     id, seq, tenant, logic, version, params_hash, instrument, side, strength, price,
     'epoch'::timestamptz + (ts_event_ns / 1000) * interval '1 microsecond', ts_event_ns, ts_recv_ns, valid_until_ns,
     (origin->>'partition')::integer, (origin->>'offset')::bigint, (origin->>'index')::bigint, tags
-FROM json_to_recordset(%s::json) AS new (
-    id uuid, seq bigint, tenant text, logic text, version text, params_hash text, instrument text, side text,
-    strength double precision, price numeric, ts_event_ns bigint, ts_recv_ns bigint, valid_until_ns bigint,
-    origin json, tags jsonb
-)
+FROM given
 ON CONFLICT (id, ts_event) DO NOTHING
+RETURNING origin_partition)
+SELECT origin_partition, sum(signals)::bigint FROM (
+    SELECT (origin->>'partition')::integer AS origin_partition, 1 AS signals FROM given
+    UNION ALL SELECT origin_partition, -1 FROM kept
+) AS counted
+GROUP BY origin_partition HAVING sum(signals) > 0
 """
+"""Keeps signals; returns how many of them were there before, by the raw partition of their origin."""
 
 MOVE_OFFSET = """
 INSERT INTO input_offsets AS old (role, topic, topic_id, partition, next_offset) VALUES (%s, %s, %s, %s, %s)
@@ -80,6 +90,7 @@ class PostgresStore:
         self._topic_id = topic_id
         self.away = False
         """Whether the database is waited for just now."""
+        self.repeats: Counter[int] = Counter()
         self._connection: AsyncConnection | None = None
         self._lock = asyncio.Lock()
 
@@ -122,16 +133,16 @@ class PostgresStore:
             offset = [self._role, topic, self._topic_id, partition, next_offset]
             try:
                 async with connection.transaction():
-                    if signals:
-                        await connection.execute(INSERT, [_json(signals)])
+                    repeats = await _insert(connection, signals) if signals else Counter[int]()
                     await connection.execute(MOVE_OFFSET, offset)
-                return []
+                refused = list[Refused]()
             except _REFUSALS:
                 async with connection.transaction():
-                    refused = await _insert(connection, signals)
+                    refused, repeats = await _insert_each(connection, signals)
                     if not refused:
                         await connection.execute(MOVE_OFFSET, offset)
-                return refused
+            self.repeats += repeats
+            return refused
 
         return await self._steadily(keep)
 
@@ -166,19 +177,23 @@ class PostgresStore:
                 pause_s = min(pause_s * 2, PAUSE_MAX_S)
 
 
-async def _insert(connection: AsyncConnection, signals: Sequence[bytes]) -> list[Refused]:
+async def _insert(connection: AsyncConnection, signals: Sequence[bytes]) -> Counter[int]:
+    """Insert all; return how many were there before, by raw partition."""
+    return Counter(dict(await (await connection.execute(INSERT, [_json(signals)])).fetchall()))
+
+
+async def _insert_each(connection: AsyncConnection, signals: Sequence[bytes]) -> tuple[list[Refused], Counter[int]]:
     """Insert all; when the database refuses, halve until it is clear which, and insert the others."""
     try:
         async with connection.transaction():
-            await connection.execute(INSERT, [_json(signals)])
+            return [], await _insert(connection, signals)
     except _REFUSALS as error:
         if len(signals) == 1:
-            return [Refused(0, _text(error))]
-        middle = len(signals) // 2
-        first = await _insert(connection, signals[:middle])
-        second = await _insert(connection, signals[middle:])
-        return first + [Refused(middle + one.index, one.reason) for one in second]
-    return []
+            return [Refused(0, _text(error))], Counter()
+    middle = len(signals) // 2
+    first, repeats = await _insert_each(connection, signals[:middle])
+    second, more = await _insert_each(connection, signals[middle:])
+    return first + [Refused(middle + one.index, one.reason) for one in second], repeats + more
 
 
 def _json(signals: Sequence[bytes]) -> str:

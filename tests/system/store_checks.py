@@ -6,6 +6,7 @@ test_store.py runs them on PostgreSQL, test_timescale.py on TimescaleDB.
 import asyncio
 import itertools
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -98,6 +99,8 @@ def the_same_signal_twice_is_one_row(dsn: str) -> None:
         async with opened(dsn) as store, opened(dsn) as zombie:
             assert await store.write(encoded(signals), TOPIC, 2, 12) == []
             assert await zombie.write(encoded(signals[3:7] + signals[3:7]), TOPIC, 2, 7) == []
+            again = [signal.origin.partition for signal in signals[3:7]]
+            assert (store.repeats, zombie.repeats) == (Counter(), Counter(again + again)), "it was told what came again"
             assert await store.next_offsets(TOPIC) == {2: 12}, "a zombie moved the offset back"
             assert await store.write([], TOPIC, 0, 5) == []
             assert await store.next_offsets(TOPIC) == {0: 5, 2: 12}
