@@ -253,6 +253,9 @@ class Producer:
                     self._fail(unnamed)
         except KafkaException as error:  # how a fatal error shows, once and for all
             self._fail(f"the producer cannot go on: {error.args[0].str()}")
+        except Exception as error:
+            # A thread that ends in silence confirms nothing any more.
+            self._fail(f"the producer cannot go on: {type(error).__name__}: {error}")
 
     def _on_delivery(
         self,
