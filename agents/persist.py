@@ -119,12 +119,13 @@ class Persist(Role):
 
     async def process(self, partition: int, offset: int, record: bytes) -> int:
         """Add a signal to the batch; waits while the database is too far behind."""
-        batch = self._batches.setdefault(partition, Batch())
         try:
             Signal.decode(record)
         except EventError as error:
             await self._reject(RejectReason.CORRUPT, str(error), partition, offset, record)
+            batch = self._batches.setdefault(partition, Batch())  # now: the writer may have taken one meanwhile
         else:
+            batch = self._batches.setdefault(partition, Batch())
             batch.signals.append(record)
             batch.offsets.append(offset)
             batch.size += len(record)

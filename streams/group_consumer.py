@@ -12,13 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tapeline.schemas import RECORD_BYTES_MAX, TapelineError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
+from tapeline.streams.orphans import Orphans
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ HEARTBEAT_MS = 500
 """Also how soon a member hears that others come or go."""
 LOOK_SECONDS = 0.5
 """How often the thread looks where the partitions end."""
+ASK_SECONDS = 5
+"""How often it asks the broker, while the partitions are paused and no fetch brings the answer along."""
+ANSWER_SECONDS_MAX = 1
+EVICTED = "Kafka: this process cannot stay in its group (another one has its name, or the broker was started again)"
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
@@ -88,10 +92,12 @@ class GroupConsumer:
         self.topic = topic
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        client_id = f"tapeline-{instance or os.getpid()}"
+        self._orphans = Orphans(properties, topic, group=group, name=instance or client_id)
         self._consumer = Consumer(
             {
                 **properties,
-                "client.id": f"tapeline-{instance or os.getpid()}",
+                "client.id": client_id,
                 "group.id": group,
                 **({"group.instance.id": instance} if instance else {}),
                 "partition.assignment.strategy": "cooperative-sticky",
@@ -141,10 +147,12 @@ class GroupConsumer:
     def start(self) -> None:
         """Join the group."""
         self._thread.start()
+        self._orphans.start()
 
     async def stop(self) -> None:
         """Give the partitions away (`Owner.give`) and leave the group; returns once it is done."""
         self._stopping.set()
+        self._orphans.stop()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join)
 
@@ -207,14 +215,20 @@ class GroupConsumer:
         if self._commits:
             offsets, self._commits = self._commits, {}
             self._commit(offsets)
-        if (now := time.monotonic()) - self._looked >= LOOK_SECONDS:
+        if (now := time.monotonic()) - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
             self._looked = now
-            ends: dict[int, int] = {}
+            ends = {partition: end for partition, end in self._ends.items() if partition in self._assignments}
             for partition in self._assignments:
-                with suppress(KafkaException):  # not known yet
-                    where = TopicPartition(self.topic, partition)
-                    _, ends[partition] = self._consumer.get_watermark_offsets(where, cached=True)
-            self._ends = {partition: end for partition, end in ends.items() if end >= 0}
+                where = TopicPartition(self.topic, partition)
+                try:
+                    _, end = self._consumer.get_watermark_offsets(where, ANSWER_SECONDS_MAX, cached=not self.paused)
+                except KafkaException:  # not known yet, or the broker is away
+                    if self.paused:
+                        break
+                    continue
+                if end >= 0:
+                    ends[partition] = end
+            self._ends = ends
 
     def _commit(self, offsets: Mapping[int, int]) -> None:
         wanted = [
@@ -300,14 +314,14 @@ class GroupConsumer:
 
     def _look_at(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
-            raise TapelineError(f"Kafka: this process cannot stay in its group: {error.str()}")
+            raise TapelineError(f"{EVICTED}: {error.str()}")
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise TapelineError(f"Kafka: records that were due are gone: {error.str()}")
         self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
-            self._owner.fail(TapelineError(f"Kafka: this process cannot stay in its group: {error.str()}"))
+            self._owner.fail(TapelineError(f"{EVICTED}: {error.str()}"))
         elif time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("Kafka: %s", error.str())

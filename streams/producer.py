@@ -45,13 +45,14 @@ class DeliveryError(TapelineError):
 class Outbox:
     """Records of one partition: those that wait, and the batch that is under way to the broker."""
 
-    __slots__ = ("confirmed", "heard_seconds", "partition", "sent", "topic", "under_way", "waiting")
+    __slots__ = ("confirmed", "heard_seconds", "partition", "sent", "shipped_seconds", "topic", "under_way", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.waiting: deque[dict[str, Any]] = deque()  # as `confluent_kafka.Producer.produce` takes them
         self.under_way = False
+        self.shipped_seconds = 0.0  # since when (monotonic)
         self.sent = 0  # counted by the loop
         self.confirmed = 0  # counted by the polling thread
         self.heard_seconds = -math.inf  # when the broker last took a record (monotonic)
@@ -179,19 +180,33 @@ class Producer:
         """Send what waits of a partition, in order; called with the lock, while nothing of it is under way."""
         batch, size = outbox.next_batch()
         outbox.under_way = bool(batch)
+        outbox.shipped_seconds = time.monotonic()
         if not batch or self._failure:
             return
         # Along a partition an idempotent producer confirms in order, and nothing behind a record that failed.
         last = batch[-1]
         last["callback"] = partial(self._on_delivery, outbox, len(batch), size, last.get("callback"))
         try:
-            if any("headers" in record for record in batch):
+            if any("headers" in record or "timestamp" in record for record in batch):  # produce_batch takes neither
                 for record in batch:
                     self._producer.produce(outbox.topic, partition=outbox.partition, **record)
             elif self._producer.produce_batch(outbox.topic, batch, outbox.partition) != len(batch):
                 raise next(KafkaException(record["_error"]) for record in batch if "_error" in record)
-        except (KafkaException, BufferError) as error:
-            self._fail(f"{outbox.topic}[{outbox.partition}] refused {_said(batch, size)}: {error.args[0]}")
+        except Exception as error:  # whatever it is: this batch would be missing for ever
+            reason = f"{outbox.topic}[{outbox.partition}] refused {_said(batch, size)}: {error}"
+            if isinstance(error, KafkaException) and error.args[0].code() in CONSEQUENCES:
+                self._unnamed = reason
+            else:
+                self._fail(reason)
+
+    @property
+    def slowest(self) -> tuple[str, float] | None:
+        """The partition that has been without an answer for longest, and since when (monotonic); in any thread."""
+        waiting = [outbox for outbox in list(self._outboxes.values()) if outbox.under_way]
+        if not waiting:
+            return None
+        outbox = min(waiting, key=lambda one: one.shipped_seconds)
+        return f"{outbox.topic}[{outbox.partition}]", outbox.shipped_seconds
 
     async def partition_count(self, topic: str) -> int:
         """Return how many partitions a topic has; raise UnavailableError if it is not there."""
@@ -229,6 +244,8 @@ class Producer:
             await asyncio.wait_for(self.flush(), 5)
         except (DeliveryError, TimeoutError):
             self._producer.purge()
+            left = self.stats.unconfirmed_records
+            log.warning("%s", self._fail(f"closed while {left} records were not confirmed"))
         self._stopping = True
         await asyncio.to_thread(self._poller.join)
 

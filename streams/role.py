@@ -135,6 +135,7 @@ class Role(ABC):
         starts = await self.load(frozenset(partitions)) if partitions else {}
         for partition, offset in starts.items():
             self.start_at(partition, offset)
+            self.stats.partitions[partition].snapshot_time_ns = self.store.saved_ns.get(partition, 0)
         self.stats.restores.add(time.monotonic() - started)
         return starts
 
@@ -196,13 +197,14 @@ class Role(ABC):
                 outputs = self.producer.mark()
             # From here on records are processed again: what is saved is what was taken.
             await self.producer.confirmed(outputs)
+            sizes = dict.fromkeys(changed, 0)
             for unit in units:
-                size = await self.store.save(unit.partition, unit.name, unit.snapshot)
-                self.stats.partitions[unit.partition].snapshot_bytes = size
+                sizes[unit.partition] += await self.store.save(unit.partition, unit.name, unit.snapshot)
             await self.producer.flush()
         now_ns = time.time_ns()
         for partition in changed:
             self.stats.partitions[partition].snapshot_time_ns = now_ns
+            self.stats.partitions[partition].snapshot_bytes = sizes[partition]
         if changed:
             self.stats.checkpoints.add(time.monotonic() - started)
         return offsets

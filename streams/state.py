@@ -23,7 +23,7 @@ READ_SECONDS_MAX = 60
 MISSING = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 """What a broker says of a partition that is not there; every other refusal passes (an election, a restart)."""
 MISSING_SECONDS_MAX = 3
-"""It says so too for a moment after it has started."""
+"""It says so too for a moment after it has started, and a client goes on believing it."""
 
 
 class StateError(TapelineError):
@@ -47,6 +47,9 @@ class LogReader:
                 "log_level": 0,
             }
         )
+
+    time_ms = 0
+    """When the record that was read last was made."""
 
     def read(self, where: TopicPartition, *, started: bool) -> Iterator[tuple[int, str, bytes | None]]:
         """Yield (offset, key, value) from `where` (from the first record unless started) on; moves `where` along."""
@@ -76,6 +79,7 @@ class LogReader:
                     raise KafkaException(error)
                 key, offset = message.key(), message.offset() or 0
                 where.offset = offset + 1
+                self.time_ms = message.timestamp()[1]
                 deadline = time.monotonic() + READ_SECONDS_MAX
                 yield offset, key.decode() if key else "", message.value()
                 message = self._consumer.poll(0) if where.offset < end else None
@@ -88,19 +92,32 @@ class LogReader:
         self._consumer.close()
 
     def ends(self, where: TopicPartition) -> tuple[int, int]:
-        """Ask for the first and the next offset of a partition; a leader that was just elected refuses for a moment."""
-        started = time.monotonic()
+        """Ask for the first and the next offset of a partition; a leader that was just elected refuses for a moment.
+
+        Raises the broker's KafkaException (one of MISSING) if it has no such partition.
+        """
+        started, missing = time.monotonic(), None
         while True:
             try:
                 return self._consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
             except KafkaException as error:
-                patience = MISSING_SECONDS_MAX if error.args[0].code() in MISSING else READ_SECONDS_MAX
-                if time.monotonic() - started > patience:
-                    if error.args[0].code() in MISSING:
-                        raise
+                now = time.monotonic()
+                if error.args[0].code() not in MISSING or self._is_there(where):
+                    missing = None
+                elif now - (missing := missing or now) > MISSING_SECONDS_MAX:
+                    raise
+                if now - started > READ_SECONDS_MAX:
                     text = f"Kafka does not say where {where.topic}[{where.partition}] ends: {error.args[0].str()}"
                     raise UnavailableError(text) from error
                 time.sleep(0.05)
+
+    def _is_there(self, where: TopicPartition) -> bool:
+        """Ask whether a partition is there; True also while no broker answers."""
+        try:
+            found = self._consumer.list_topics(where.topic, timeout=MISSING_SECONDS_MAX).topics[where.topic]
+        except KafkaException:
+            return True
+        return found.error is None and where.partition in found.partitions
 
 
 class PartitionTail:
@@ -131,6 +148,8 @@ class StateStore:
         self._producer = producer
         self._tails: dict[int, PartitionTail] = {}
         self._newest: dict[int, dict[str, Snapshot]] = {}
+        self.saved_ns: dict[int, int] = {}
+        """When the newest snapshot of a partition was made, of those that were loaded."""
         self.refused: dict[int, str] = {}
         """Partitions with a snapshot that could not be used, and why: what it held must be made by reading again."""
 
@@ -158,6 +177,7 @@ class StateStore:
         for partition in partitions:
             self._tails.pop(partition, None)
             self._newest.pop(partition, None)
+            self.saved_ns.pop(partition, None)
 
     async def save(self, partition: int, unit: str, snapshot: Snapshot) -> int:
         """Send a snapshot and return its size in bytes; it counts once the producer is flushed.
@@ -193,6 +213,7 @@ class StateStore:
             for offset, key, value in tail.read():
                 role, _, unit = key.partition("/")
                 if role == self._role and value is not None:
+                    self.saved_ns[partition] = self._reader.time_ms * 1_000_000
                     self._take(newest, partition, unit, value, f"{key} in {STATE.name}[{partition}]@{offset}")
         except KafkaException as error:
             if error.args[0].code() in MISSING:

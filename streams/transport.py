@@ -376,7 +376,7 @@ class Producer(FaustProducer):
         def confirmed(message: KafkaMessage) -> None:
             where = TP(topic, partition)
             metadata = RecordMetadata(topic, partition, where, cast(int, message.offset()), None, None)
-            loop.call_soon_threadsafe(sent.set_result, metadata)
+            loop.call_soon_threadsafe(_settle, sent, metadata)
 
         await producer.send(
             topic,
@@ -387,11 +387,15 @@ class Producer(FaustProducer):
             timestamp_ms=int((timestamp or 0) * 1000),
             on_delivery=confirmed,
         )
+        if producer is self._alone:  # nobody else looks whether it arrives
+            await producer.flush()
         return sent
 
     async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
         """Send a record and wait until it is confirmed."""
-        return await (await self.send(*args, **kwargs))
+        sent = await self.send(*args, **kwargs)
+        await self._producer().flush()  # raises what the future would wait for
+        return await sent
 
     async def flush(self) -> None:
         """Wait until everything sent is confirmed."""
@@ -503,6 +507,11 @@ def end_process(role: Role, error: BaseException) -> NoReturn:
     log.critical("role %s cannot go on: %s", role.name, error, exc_info=not isinstance(error, TapelineError))
     logging.shutdown()
     os._exit(EXIT_FAILED)
+
+
+def _settle(sent: asyncio.Future[RecordMetadata], metadata: RecordMetadata) -> None:
+    if not sent.done():  # nobody waits any more
+        sent.set_result(metadata)
 
 
 def _settle_memory() -> None:

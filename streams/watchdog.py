@@ -15,6 +15,8 @@ from tapeline.streams.role import Role
 from tapeline.streams.stats import WatchdogState
 
 LOOK_SECONDS = 1.0
+TURNS = 10
+"""So many times as long a partition may wait for its turn while others keep the role busy."""
 SUSPECT_SHARE = 0.2
 """Of the time after which a process is ended: so long something may stand still before it is worth showing."""
 
@@ -27,8 +29,8 @@ class Facts:
     """Of the partitions that are ours, by name: next offset and end."""
     behind: bool = False
     """More came than the role can take at once: partitions wait their turn."""
-    producer: tuple[int, int] = (0, 0)
-    """Records confirmed and sent."""
+    unconfirmed: tuple[str, float] | None = None
+    """The partition that has not confirmed what was sent for longest, and since when."""
     lost_seconds: float | None = None
     """When the group membership was lost; None while there is one."""
     loop_seconds: float = 0.0
@@ -42,26 +44,33 @@ class Judge:
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._moved: dict[str, tuple[int, float]] = {}  # what -> how far it was, since when
+        self._awake = now  # since when we have looked without a pause
+        self._moved: dict[str, tuple[int, float, float]] = {}
+        """Partition -> how far it was, since when, and since when that counts."""
 
     def look(self, now: float, facts: Facts) -> tuple[float, str]:
         """Return (seconds, what stands still), the worst first; (0, "") if all is well."""
         if now - self._looked > 5 * LOOK_SECONDS:
             # We stood still ourselves (a stopped process, a suspended machine): nothing is known about that time.
-            self._moved = {what: (done, now) for what, (done, _) in self._moved.items()}
-            facts.loop_seconds = now
+            self._moved = {what: (done, now, now) for what, (done, _, _) in self._moved.items()}
+            self._awake = facts.loop_seconds = now
         self._looked = now
-        due = {} if facts.waits_for else {f"{what} does not move": one for what, one in facts.partitions.items()}
-        if facts.behind and any(self._moved.get(what, one)[0] != one[0] for what, one in due.items()):
-            self._moved |= {what: (done, now) for what, (done, _) in self._moved.items() if what in due}
-        due["the broker confirms nothing"] = facts.producer
-        moved: dict[str, tuple[int, float]] = {}
+        due = {} if facts.waits_for else facts.partitions
+        busy = facts.behind and any(self._moved.get(what, one)[0] != one[0] for what, one in due.items())
+        moved: dict[str, tuple[int, float, float]] = {}
         found = [(0.0, "")]
         for what, (done, end) in due.items():
-            before, since = self._moved.get(what, (done, now))
-            moved[what] = (done, since if done < end and done == before else now)
-            found.append((now - moved[what][1], f"{what} ({done} of {end})"))
+            before, since, counts = self._moved.get(what, (done, now, now))
+            if done >= end or done != before:
+                since = counts = now
+            elif busy:
+                counts = now
+            moved[what] = done, since, counts
+            found.append((max(now - counts, (now - since) / TURNS), f"{what} does not move ({done} of {end})"))
         self._moved = moved
+        if facts.unconfirmed is not None:
+            what, since = facts.unconfirmed
+            found.append((now - max(since, self._awake), f"the broker does not confirm what was sent to {what}"))
         found.append((now - facts.loop_seconds, "the event loop does not run"))
         if facts.lost_seconds is not None:
             found.append((now - facts.lost_seconds, "the membership of the group was lost and does not come back"))
@@ -108,10 +117,9 @@ class Watchdog:
         self._loop_seconds = time.monotonic()
 
     def _facts(self) -> Facts:
-        sent = self._role.stats.producer
         self._role.stats.waits_for = self._role.waits_for
         facts = Facts(
-            producer=(sent.records_confirmed, sent.records_sent),
+            unconfirmed=self._role.producer.slowest,
             behind=self._group.paused,
             lost_seconds=self._group.lost_seconds,
             loop_seconds=self._loop_seconds,

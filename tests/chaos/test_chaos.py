@@ -1,6 +1,7 @@
 """A short form of `make chaos`: every kind of disturbance once, with real servers and processes."""
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,5 +24,10 @@ def test_no_disturbance_changes_the_signals() -> None:
     assert [difference for outcome in outcomes for difference in outcome.differences] == []
     assert len(outcomes) == 1 + len(Kind)
     assert all(outcome.signals > 1000 for outcome in outcomes)
+    sent = Counter[str]()
+    for outcome in outcomes:
+        sent.update(outcome.signals_sent)
+    assert sent.keys() >= {"SIGKILL", "SIGTERM", "SIGSTOP", "SIGCONT"}
+    assert sum(outcome.restarts for outcome in outcomes) >= 2, "a worker that was killed or stopped came back"
     disturbed = {kind for outcome in outcomes for kind in outcome.kinds}
     assert disturbed == set(Kind)

@@ -225,6 +225,7 @@ def small_disk() -> Iterator[Home]:
 
 def test_a_full_disk_at_the_broker_costs_delay_only(small_disk: Home) -> None:
     """Kafka ends when it cannot write. Our processes wait for it, or end and say so; then all arrives once."""
+    options = MarketOptions(rate=5000, seconds=8, instruments=4)
     market = ("--rate", "5000", "--seconds", "8", "--instruments", "4")
     connection = Connection("sim/seed-7", ("sim", *market), 8.0)
     ballast = small_disk.kafka / "ballast"
@@ -248,7 +249,10 @@ def test_a_full_disk_at_the_broker_costs_delay_only(small_disk: Home) -> None:
                     assert " cannot go on: " in ending or ": tapeline: " in ending
                 log = collect(stage)
                 oracle = foretell(log.raw, log.instruments, len(log.ticks))
-                assert oracle.messages > 30_000
+                given = [item.data for item in open_market(options).items if isinstance(item, Message)]
+                assert len(given) > 30_000
+                frames = [RawFrame.decode(record) for records in log.raw.values() for record in records]
+                assert [message for frame in frames for message in frame.messages()] == given
                 assert differences(log, oracle, {one.id for one in log.stored}, specs(stage.settings)) == []
 
     asyncio.run(play())
@@ -280,6 +284,8 @@ def test_any_size_of_frames_gives_the_same_signals(lab: Lab, name: str) -> None:
             settings = {"TAPELINE_FRAMES__MESSAGES_MAX": str(size)}
             outcome, found = await run(stage, scenario, connections, None, KEPT, settings)
             assert outcome.differences == [], f"{size} messages a frame"
+            frames = [RawFrame.decode(record) for records in found.oracle.raw.values() for record in records]
+            assert max(map(len, frames)) == size
             said.append({})
             for one in found.stored:
                 words = (one.side, one.strength, one.price, one.ts_event_ns, one.ts_recv_ns)

@@ -1,6 +1,8 @@
 """A member of a consumer group on a real broker: what it promises its owner when partitions and brokers come and go."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
-from tapeline.streams import group_consumer
+from tapeline.streams import group_consumer, orphans
 from tapeline.streams.group_consumer import GroupConsumer
 from tapeline.streams.home import Home
 from tapeline.streams.producer import Producer
@@ -217,13 +219,13 @@ def test_a_slow_reader_pauses_the_partitions_and_stays_in_its_group(
     run(test)
 
 
-def test_a_topic_that_is_made_later_is_found(kafka: Kafka, topic_prefix: str) -> None:
+def test_a_topic_that_is_made_later_is_found(kafka: Kafka, topic_prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     name = f"{topic_prefix}late"
     admin = AdminClient(dict(kafka))
 
     async def test() -> None:
         async with Member(kafka, name) as member:
-            await asyncio.sleep(0)  # it has subscribed to nothing
+            await until(lambda: "topic not available" in caplog.text, "the broker to say that it is not there")
             admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
             await until(lambda: len(member.group.partitions) == PARTITIONS, "the topic to be found", 30)
             await fill(kafka, name, 0, 1)
@@ -231,6 +233,48 @@ def test_a_topic_that_is_made_later_is_found(kafka: Kafka, topic_prefix: str) ->
 
     run(test)
     admin.delete_topics([name])[name].result(30)
+
+
+DIES_WHEN_IT_GIVES = """
+import os, sys
+from confluent_kafka import Consumer
+consumer = Consumer({
+    "bootstrap.servers": sys.argv[1], "group.id": sys.argv[2], "group.instance.id": "a", "session.timeout.ms": 30000,
+    "partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 500,
+})
+consumer.subscribe(
+    [sys.argv[2]],
+    on_assign=lambda consumer, found: (consumer.incremental_assign(found), print("has", len(found), flush=True)),
+    on_revoke=lambda *_: os._exit(0),
+)
+while True:
+    consumer.poll(1)
+"""
+
+
+def test_what_a_member_gave_away_before_it_died_is_taken(
+    kafka: Kafka, topic: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker gives its successor, under its name, what it had at last and asks nobody about the rest."""
+    beside = f"{topic_prefix}beside"
+    admin = AdminClient(dict(kafka))  # held: when it goes, its answers go
+    admin.create_topics([NewTopic(beside, 1, 1)])[beside].result(30)
+    monkeypatch.setattr(orphans, "BESIDE", beside)
+    command = [sys.executable, "-c", DIES_WHEN_IT_GIVES, str(kafka["bootstrap.servers"]), topic]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dying:
+        assert dying.stdout is not None
+        assert dying.stdout.readline() == f"has {PARTITIONS}\n"
+
+        async def test() -> None:
+            async with Member(kafka, topic, instance="b") as other:
+                await until(lambda: dying.poll() is not None, "the first to die")
+                async with Member(kafka, topic, instance="a") as successor:
+                    await until(
+                        lambda: len(successor.group.partitions | other.group.partitions) == PARTITIONS,
+                        "all to be taken",
+                    )
+
+        run(test)
 
 
 def test_a_clean_stop_commits_what_was_given(kafka: Kafka, topic: str) -> None:

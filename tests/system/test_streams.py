@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.schemas import Instrument, Snapshot, TapelineError, UnavailableError
@@ -46,6 +47,19 @@ def values(kafka: Kafka, topic: str, partition: int = 0) -> list[bytes | None]:
         reader.close()
 
 
+def messages(kafka: Kafka, topic: str, partition: int) -> list[Message]:
+    """Everything in a partition, as the client gives it."""
+    consumer = Consumer({**kafka, "group.id": "test", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, partition, 0)])
+    found: list[Message] = []
+    try:
+        while (message := consumer.poll(30)) is not None and message.error() is None:
+            found.append(message)
+    finally:
+        consumer.close()
+    return found
+
+
 def test_what_is_flushed_is_in_the_log_in_order(kafka: Kafka, topic: str) -> None:
     async def run() -> None:
         async with Producer(kafka) as producer:
@@ -69,10 +83,31 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
         async with Producer(kafka) as producer:
             for number in range(200):
                 await producer.send(topic, b"%06d" % number + b"x" * 20_000, key="k", partition=0)
+                assert producer.stats.unconfirmed_bytes <= producer_module.QUEUE_BYTES_MAX
             await producer.flush()
 
     asyncio.run(run())
     assert [value[:6] for value in values(kafka, topic) if value] == [b"%06d" % number for number in range(200)]
+
+
+def test_headers_and_times_arrive_whatever_they_are_sent_with(kafka: Kafka, topic: str) -> None:
+    """All at once, so that they are in one batch: each with other things than the one before."""
+    given: list[tuple[list[tuple[str, bytes]], int]] = [([], 0), ([], 1_700_000_000_000), ([("a", b"1")], 0)]
+    given = [*given, ([("b", b"2")], 1_700_000_000_001)]
+
+    async def run() -> None:
+        for records in [*([one] for one in given), given]:
+            async with Producer(kafka) as producer:
+                await producer.send(topic, b"first", key="k", partition=1)  # what comes next waits, and goes together
+                for headers, at in records:
+                    await producer.send(topic, b"x", key="k", partition=1, headers=headers, timestamp_ms=at)
+                await producer.flush()
+
+    asyncio.run(run())
+    found = [message for message in messages(kafka, topic, 1) if message.value() == b"x"]
+    assert [message.headers() or [] for message in found] == [headers for headers, _ in given + given]
+    for message, (_, at) in zip(found, given + given, strict=True):
+        assert message.timestamp()[1] == at or (not at and message.timestamp()[1] > 1_790_000_000_000)
 
 
 def test_after_a_refused_record_nothing_more_is_sent(kafka: Kafka, topic: str) -> None:

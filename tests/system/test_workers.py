@@ -115,7 +115,7 @@ def test_a_worker_whose_work_stands_still_ends_with_the_reason(stage: Platform, 
             broker.resume()
         feed.terminate()
         feed.wait(60)
-    assert "the watchdog ends this process: the broker confirms nothing" in log.read_text()
+    assert "the watchdog ends this process: the broker does not confirm what was sent to" in log.read_text()
 
 
 def test_a_worker_without_partitions_lives_on(stage: Platform, tmp_path: Path) -> None:
