@@ -285,7 +285,7 @@ def test_any_size_of_frames_gives_the_same_signals(lab: Lab, name: str) -> None:
             outcome, found = await run(stage, scenario, connections, None, KEPT, settings)
             assert outcome.differences == [], f"{size} messages a frame"
             frames = [RawFrame.decode(record) for records in found.oracle.raw.values() for record in records]
-            assert max(map(len, frames)) == size
+            assert 0.9 * size <= max(map(len, frames)) <= size  # a megabyte closes a frame, too
             said.append({})
             for one in found.stored:
                 words = (one.side, one.strength, one.price, one.ts_event_ns, one.ts_recv_ns)
