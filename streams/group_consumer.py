@@ -114,7 +114,6 @@ class GroupConsumer:
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 "queued.max.messages.kbytes": FETCHED_KBYTES_MAX,
                 "allow.auto.create.topics": False,
-                "topic.metadata.refresh.interval.ms": 5000,  # a topic that is made later is found soon
                 "reconnect.backoff.max.ms": 1000,
                 "log_level": 0,  # what is wrong comes to error_cb
                 "error_cb": self._on_error,

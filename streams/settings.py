@@ -33,6 +33,8 @@ from tapeline.schemas.topics import HOURS_FOREVER, STATE, TOPICS, Topic
 from tapeline.streams.settings_check import Json, Sources
 
 FILE_NAME = "tapeline.toml"
+METADATA_MS = 5000
+"""How often clients ask which brokers and topics there are."""
 
 
 def _wrong(message: str, *keys: str) -> PydanticCustomError:
@@ -169,6 +171,9 @@ class KafkaSettings(Table):
             "ssl.certificate.location": self.ssl_certificate_location,
             "ssl.key.location": self.ssl_key_location,
             "ssl.key.password": _plain(self.ssl_key_password),
+            # A broker that has just started may name no broker at all, itself included, and librdkafka then forgets
+            # those it knew until it asks again (its issue 5301): after 5 minutes, by default.
+            "topic.metadata.refresh.interval.ms": METADATA_MS,
         }
         return {name: str(value) for name, value in properties.items() if value is not None}
 

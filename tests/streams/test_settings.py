@@ -387,7 +387,8 @@ def test_others_can_raise_errors_that_name_the_line() -> None:
 
 def test_client_properties_of_a_plain_broker() -> None:
     kafka = load('kafka.bootstrap_servers = "h:1"').kafka
-    assert kafka.librdkafka() == {"bootstrap.servers": "h:1", "security.protocol": "PLAINTEXT"}
+    always = {"topic.metadata.refresh.interval.ms": "5000"}
+    assert kafka.librdkafka() == {"bootstrap.servers": "h:1", "security.protocol": "PLAINTEXT", **always}
     assert kafka.librdkafka("g:2")["bootstrap.servers"] == "g:2"
 
 

@@ -28,7 +28,7 @@ PARTITIONS = 4
 @pytest.fixture
 def kafka(servers: Servers) -> Kafka:
     """Client properties of the shared broker."""
-    return {"bootstrap.servers": servers.bootstrap_servers or ""}
+    return {"bootstrap.servers": servers.bootstrap_servers or "", "topic.metadata.refresh.interval.ms": 5000}
 
 
 @pytest.fixture
