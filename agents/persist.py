@@ -119,13 +119,14 @@ class Persist(Role):
 
     async def process(self, partition: int, offset: int, record: bytes) -> int:
         """Add a signal to the batch; waits while the database is too far behind."""
+        corrupt = False
         try:
             Signal.decode(record)
         except EventError as error:
+            corrupt = True
             await self._reject(RejectReason.CORRUPT, str(error), partition, offset, record)
-            batch = self._batches.setdefault(partition, Batch())  # now: the writer may have taken one meanwhile
-        else:
-            batch = self._batches.setdefault(partition, Batch())
+        batch = self._batches.setdefault(partition, Batch())  # now: the writer may have taken one meanwhile
+        if not corrupt:
             batch.signals.append(record)
             batch.offsets.append(offset)
             batch.size += len(record)

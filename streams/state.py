@@ -34,6 +34,8 @@ class LogReader:
     """Reads partitions from anywhere to their current end; no group, no commits. One call at a time."""
 
     def __init__(self, properties: Mapping[str, str | int]) -> None:
+        self.time_ms = 0
+        """When the record that was read last was made."""
         self._consumer = Consumer(
             {
                 **properties,
@@ -47,9 +49,6 @@ class LogReader:
                 "log_level": 0,
             }
         )
-
-    time_ms = 0
-    """When the record that was read last was made."""
 
     def read(self, where: TopicPartition, *, started: bool) -> Iterator[tuple[int, str, bytes | None]]:
         """Yield (offset, key, value) from `where` (from the first record unless started) on; moves `where` along."""
@@ -149,7 +148,7 @@ class StateStore:
         self._tails: dict[int, PartitionTail] = {}
         self._newest: dict[int, dict[str, Snapshot]] = {}
         self.saved_ns: dict[int, int] = {}
-        """When the newest snapshot of a partition was made, of those that were loaded."""
+        """When the newest snapshot of a partition was made, of those that can be used."""
         self.refused: dict[int, str] = {}
         """Partitions with a snapshot that could not be used, and why: what it held must be made by reading again."""
 
@@ -213,7 +212,6 @@ class StateStore:
             for offset, key, value in tail.read():
                 role, _, unit = key.partition("/")
                 if role == self._role and value is not None:
-                    self.saved_ns[partition] = self._reader.time_ms * 1_000_000
                     self._take(newest, partition, unit, value, f"{key} in {STATE.name}[{partition}]@{offset}")
         except KafkaException as error:
             if error.args[0].code() in MISSING:
@@ -237,3 +235,4 @@ class StateStore:
                 f"{STATE.name} together (and use an empty database), or bring the old topic back"
             )
         newest[unit] = snapshot
+        self.saved_ns[partition] = self._reader.time_ms * 1_000_000
