@@ -17,6 +17,7 @@ from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
 from tests.bench import report
+from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
 from tests.bench.latency import Ages, Latency, idle_percent
 from tests.bench.market import Market
@@ -94,6 +95,8 @@ class Bench:
             await throughput.frames()
         if "latency" in plan.parts:
             await self._latency(Latency(lab, plan, market, ours), pipelines(0), found)
+        if "handover" in plan.parts and plan.wants(OURS):
+            await self._handover(lab, market, ours)
         if "idle" in plan.parts and plan.wants(OURS):
             percent = await idle_percent(lab, plan, ours)
             self._others.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
@@ -133,6 +136,12 @@ class Bench:
                         self._say(f"{peer.name}, fed with {linger_ms} ms linger", beside[peer.name])
                 if beside or linger_ms:
                     self._others += report.latency_rows(label if linger_ms else f"{label}_no_linger", ours, beside)
+
+    async def _handover(self, lab: Lab, market: Market, ours: Ours) -> None:
+        silences = await handover_ms(lab, self._plan, market, ours)
+        for change, found in silences.items():
+            self._console.print(f"handover, {change}: a partition was silent for {found} ms", highlight=False)
+            self._others.append(report.compare(f"handover_{change}_ms", "ms", max(found), samples=len(found)))
 
     def _say(self, who: str, ages: Ages | None) -> None:
         if ages is None:

@@ -3,8 +3,9 @@
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 
 from tapeline.schemas.topics import INSTRUMENTS, RAW, REJECTED, SIGNALS, STATE, TICKS
 from tapeline.streams.servers import Process
@@ -66,18 +67,28 @@ class Ours(Pipeline):
         self, lab: Lab, roles: Sequence[str], fast: int, slow: int, *, together: bool = False
     ) -> AsyncIterator[list[Process]]:
         """Run workers; entered once their groups have the partitions."""
-        env = self._env | {"TAPELINE_LOGICS__EMA_CROSS__PARAMS": f"{{fast = {fast}, slow = {slow}}}"}
-        inputs = {NORMALIZE: RAW.name, LOGIC: TICKS.name}
+        env = {"TAPELINE_LOGICS__EMA_CROSS__PARAMS": f"{{fast = {fast}, slow = {slow}}}"}
         workers = [tuple(roles)] if together else [(role,) for role in roles]
         async with AsyncExitStack() as stack:
             processes: list[Process] = []
             for worker in workers:
-                command = [sys.executable, "-m", "tapeline.streams.cli", "worker", *worker]
-                process = await stack.enter_async_context(lab.run("-".join(worker), command, env=env))
+                process = await stack.enter_async_context(self.worker(lab, *worker, env=env))
                 processes.append(process)
                 for role in worker:
-                    await lab.until_settled(f"tapeline.{role}", inputs[role], [process])
+                    await self.until_settled(lab, role, [process])
             yield processes
+
+    def worker(
+        self, lab: Lab, *roles: str, env: Mapping[str, str] = MappingProxyType({})
+    ) -> AbstractAsyncContextManager[Process]:
+        """Run one worker; entered as soon as its process is there."""
+        command = [sys.executable, "-m", "tapeline.streams.cli", "worker", *roles]
+        return lab.run("-".join(roles), command, env={**self._env, **env})
+
+    async def until_settled(self, lab: Lab, role: str, processes: Sequence[Process]) -> None:
+        """Wait until the workers of a role share its partitions."""
+        inputs = {NORMALIZE: RAW.name, LOGIC: TICKS.name}
+        await lab.until_settled(f"tapeline.{role}", inputs[role], processes)
 
     def check(self, lab: Lab) -> None:
         """Raise BenchError if messages were put aside."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
 CONTENDERS = (OURS, FLOOR, *PEERS)
-PARTS = ("throughput", "frames", "latency", "idle")
+PARTS = ("throughput", "frames", "latency", "handover", "idle")
 
 LARGEST_FRAME = 1_000
 FRAME_ROWS = {1: 10_000, 10: 100_000, 100: 500_000, LARGEST_FRAME: 1_500_000}
@@ -30,6 +30,8 @@ class Plan:
     """Messages a second -> for how long they are fed."""
     warm_up_seconds: float
     """Of the feed, whose latencies do not count."""
+    handover_rate: int
+    """Messages a second, while workers come and go."""
     idle_seconds: float
     fast: int = 20
     slow: int = 50
@@ -53,6 +55,7 @@ class Plan:
             peer_rows={peer: steps(rows) for peer, rows in PEER_ROWS.items()},
             latency_seconds={2_000: 30 * seconds, 20_000: 30 * seconds},
             warm_up_seconds=12 * seconds,
+            handover_rate=20_000,
             idle_seconds=30 * seconds,
         )
 

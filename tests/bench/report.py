@@ -66,6 +66,7 @@ GOALS = (
         for rate in ("2k", "20k")
         for quantile, bound in (("p50", 4), ("p99", 10))
     ),
+    *(Goal(f"handover_{change}_ms", None, at_least=False, bound=2_000) for change in ("join", "leave")),
     Goal("idle_cpu_percent", None, at_least=False, bound=2),
 )
 

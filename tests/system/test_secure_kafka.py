@@ -1,4 +1,4 @@
-"""A Kafka that speaks TLS and asks for a password: both clients (librdkafka, and aiokafka under Faust) get in."""
+"""A Kafka that speaks TLS and asks for a password: our clients and whole workers get in."""
 
 import asyncio
 import os

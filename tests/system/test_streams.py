@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
-from tapeline.schemas import Instrument, Snapshot, TapelineError, UnavailableError
+from tapeline.schemas import RECORD_BYTES_MAX, Instrument, Snapshot, TapelineError, UnavailableError
 from tapeline.schemas.topics import INSTRUMENTS, RECORD_OVERHEAD_BYTES, STATE
 from tapeline.streams import producer as producer_module
 from tapeline.streams.producer import DeliveryError, Producer
@@ -246,6 +246,20 @@ def test_snapshots_of_another_topic_are_refused_and_newer_ones_passed_over(kafka
             assert (await store.load([1]))[1].keys() == {"c"}, "a newer one is passed over, the others are taken"
             assert "upgrade" in store.refused[1]
             store.forget([1])
+            store.close()
+
+    asyncio.run(run())
+
+
+def test_a_state_too_large_for_a_record_is_refused_and_the_last_one_stays(kafka: Kafka, topics: None) -> None:
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            store = StateStore("mine", kafka, producer, "log")
+            await store.save(0, "a", Snapshot(5, 0))
+            with pytest.raises(StateError, match=r"mine/a is too large .* more partitions"):
+                await store.save(0, "a", Snapshot(6, 0, payload=bytes(RECORD_BYTES_MAX)))
+            await producer.flush()
+            assert (await store.load([0]))[0]["a"].next_offset == 5
             store.close()
 
     asyncio.run(run())
