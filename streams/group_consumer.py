@@ -171,6 +171,11 @@ class GroupConsumer:
         return self._assignments.get(partition) == assignment
 
     @property
+    def waiting_batches(self) -> int:
+        """Batches that were handed to the loop and not yet taken by it."""
+        return len(self._batches)
+
+    @property
     def waiting_records(self) -> int:
         """Records that were handed to the loop and not yet taken by it."""
         return sum(len(batch.records) for batch in list(self._batches))

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 900_000
 """Less than librdkafka's `batch.size`, so that a batch is one request, and than what a broker takes by default."""
+PATIENT_BYTES = 600_000
+PATIENT_SECONDS = 0.02
+"""A patient producer lets records of a partition wait for company: until there are so many bytes, or for so long."""
 KNOWN_SECONDS = 3600
 """So long after our last record a broker surely still knows our sequence number in a partition (it forgets in days)."""
 CONSEQUENCES = (KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
@@ -45,17 +48,33 @@ class DeliveryError(TapelineError):
 class Outbox:
     """Records of one partition: those that wait, and the batch that is under way to the broker."""
 
-    __slots__ = ("confirmed", "heard_seconds", "partition", "sent", "shipped_seconds", "topic", "under_way", "waiting")
+    __slots__ = (
+        "confirmed",
+        "heard_seconds",
+        "partition",
+        "sent",
+        "shipped_seconds",
+        "topic",
+        "under_way",
+        "waiting",
+        "waiting_bytes",
+    )
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
         self.partition = partition
         self.waiting: deque[dict[str, Any]] = deque()  # as `confluent_kafka.Producer.produce` takes them
+        self.waiting_bytes = 0
         self.under_way = False
         self.shipped_seconds = 0.0  # since when (monotonic)
         self.sent = 0  # counted by the loop
         self.confirmed = 0  # counted by the polling thread
         self.heard_seconds = -math.inf  # when the broker last took a record (monotonic)
+
+    def add(self, records: Sequence[dict[str, Any]], size: int) -> None:
+        """Let records wait; size: the bytes that they are counted as."""
+        self.waiting.extend(records)
+        self.waiting_bytes += size
 
     def next_batch(self) -> tuple[list[dict[str, Any]], int]:
         """Take the records that go next, and how many bytes they are counted as.
@@ -72,6 +91,7 @@ class Outbox:
                 break
             batch.append(self.waiting.popleft())
             size += more
+        self.waiting_bytes -= size
         return batch, size
 
 
@@ -84,14 +104,16 @@ class Producer:
 
     One batch of a partition is under way at a time, and what is sent meanwhile goes in the next: a record alone goes at
     once, and the busier the broker, the larger the batches. (librdkafka's own way is five records in flight; a sixth
-    makes its thread spin until they are confirmed.)
+    makes its thread spin until they are confirmed.) `hurry` says whether small batches may wait for company.
     """
 
     def __init__(self, properties: Mapping[str, str | int], *, compression: str = "lz4") -> None:
         self._loop = asyncio.get_running_loop()
         self._failure: DeliveryError | None = None
         self._outboxes: dict[tuple[str, int], Outbox] = {}
-        self._lock = threading.Lock()  # of what waits and what is under way
+        self._lock = threading.Lock()  # of what waits and what is under way, and of:
+        self._patient = False  # small batches may wait
+        self._hurried_seconds = 0.0  # when all were sent last (monotonic)
         self.stats = ProducerStats()
         self._waiting = False  # somebody waits for a confirmation
         self._moved = asyncio.Event()  # something was confirmed, or all is lost
@@ -170,11 +192,36 @@ class Producer:
         self.stats.records_sent += len(records)
         self.stats.bytes_sent += size
         with self._lock:
-            outbox.waiting.extend(records)
+            outbox.add(records, size)
             if not outbox.under_way:
-                self._ship(outbox)
+                self._ship_if_due(outbox)
         if self._failure:
             raise self._failure
+
+    def hurry(self, *, more_comes: bool = False) -> None:
+        """Send what waits; more_comes: let small batches wait a moment from now on, because more is made just now.
+
+        Few large batches cost much less than many small ones, here, at the broker and at who reads them. Who says that
+        more comes calls again when it came, and once nothing more does; `flush` and `confirmed` hurry, too.
+        """
+        if not (more_comes or self._patient):
+            return  # nothing was held back
+        now = time.monotonic()
+        if more_comes and self._patient and now - self._hurried_seconds < PATIENT_SECONDS:
+            return
+        with self._lock:
+            self._patient = more_comes
+            self._hurried_seconds = now
+            for outbox in self._outboxes.values():
+                if not outbox.under_way:
+                    self._ship(outbox)
+
+    def _ship_if_due(self, outbox: Outbox) -> None:
+        """Send what waits of a partition, unless it may wait; called as `_ship` is."""
+        if not self._patient or outbox.waiting_bytes >= PATIENT_BYTES:
+            self._ship(outbox)
+        else:
+            outbox.under_way = False
 
     def _ship(self, outbox: Outbox) -> None:
         """Send what waits of a partition, in order; called with the lock, while nothing of it is under way."""
@@ -226,6 +273,7 @@ class Producer:
 
     async def confirmed(self, mark: Mark) -> None:
         """Wait until everything sent up to the mark is confirmed by the broker; raise DeliveryError if it is not."""
+        self.hurry()
         while not self._failure:
             self._moved.clear()
             self._waiting = True  # before the look: a confirmation that comes after it wakes us
@@ -255,6 +303,7 @@ class Producer:
             held = self.stats.unconfirmed_bytes
             if held + size <= QUEUE_BYTES_MAX or not held:
                 return
+            self.hurry()
             self._moved.clear()
             self._waiting = True  # before the look: a confirmation that comes after it wakes us
             if self.stats.unconfirmed_bytes == held:
@@ -300,7 +349,7 @@ class Producer:
         self.stats.records_confirmed += records
         self.stats.bytes_confirmed += size
         with self._lock:
-            self._ship(outbox)
+            self._ship_if_due(outbox)
         if self._waiting:
             self._wake()
 

@@ -253,6 +253,11 @@ class Consumer(FaustConsumer):
         """Return whether the record's partition is still ours, by the assignment that it was fetched under."""
         return record.assignment is not None and self._group().is_current(record.partition, record.assignment)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether records wait that Faust does not have yet."""
+        return self.group is not None and self.group.waiting_batches > 0
+
     def refresh_stats(self) -> None:
         """Bring up to date what nobody counts; may be called in any thread."""
         group, stats = self.group, self.role.stats
@@ -481,13 +486,14 @@ def role_app(role: Role, settings: Settings, instance: str | None, web_port: int
 
 async def drive(role: Role, stream: faust.StreamT[bytes]) -> None:
     """Hand every record of the stream to the role, in order. An error ends the process: Faust would go on."""
-    is_current = cast(Consumer, stream.app.consumer).is_current
+    consumer = cast(Consumer, stream.app.consumer)
+    is_current, waiting = consumer.is_current, cast(Any, stream.channel).queue
     async for event in stream.events():
         record = cast(Record, event.message)
-        if not is_current(record):
-            continue
         try:
-            await role.receive(record.partition, record.offset, record.value or b"")
+            if is_current(record):
+                await role.receive(record.partition, record.offset, record.value or b"")
+            role.producer.hurry(more_comes=not waiting.empty() or consumer.is_behind)
         except asyncio.CancelledError:
             raise
         except Exception as error:

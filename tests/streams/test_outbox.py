@@ -11,7 +11,7 @@ VALUES = st.lists(st.integers(0, BATCH_BYTES_MAX + 1000).map(bytes), max_size=12
 def outbox(values: list[bytes], heard_seconds: float) -> Outbox:
     box = Outbox("topic", 0)
     box.heard_seconds = heard_seconds
-    box.waiting.extend({"value": value, "key": "k"} for value in values)
+    box.add([{"value": value, "key": "k"} for value in values], sum(RECORD_BYTES + len(value) for value in values))
     return box
 
 
@@ -25,6 +25,7 @@ def test_batches_are_in_order_bounded_and_all_there_is(values: list[bytes], know
         assert len(batch) == 1 or size <= BATCH_BYTES_MAX
         sent += [record["value"] for record in batch]
     assert sent == values
+    assert box.waiting_bytes == 0
     assert box.next_batch() == ([], 0)
 
 

@@ -263,11 +263,11 @@ def test_each_broken_message_is_rejected_once_and_the_workers_live(undisturbed: 
 
 
 def test_killed_workers_change_nothing(undisturbed: Platform) -> None:
-    """SIGKILL of normalize and logic, three seeded times each, while the USD-M file runs through a fresh platform."""
+    """SIGKILL of normalize and logic, two seeded times each, while the USD-M file runs through a fresh platform."""
     chance = random.Random(20240808)
     with temporary_home() as home, running_platform(home) as platform:
-        ingest = platform.start("ingest", "binance", str(USDM), "--speed", "3x", "--quiet", env=SMALL_FRAMES)
-        victims = ["normalize", "logic"] * 3
+        ingest = platform.start("ingest", "binance", str(USDM), "--speed", "6x", "--quiet", env=SMALL_FRAMES)
+        victims = ["normalize", "logic"] * 2
         chance.shuffle(victims)
         for victim in victims:
             topic = {"normalize": "raw", "logic": "ticks"}[victim]

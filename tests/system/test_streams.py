@@ -90,6 +90,49 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     assert [value[:6] for value in values(kafka, topic) if value] == [b"%06d" % number for number in range(200)]
 
 
+def under_way(producer: Producer) -> bool:
+    """Whether anything is on its way to the broker."""
+    return producer.slowest is not None
+
+
+def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
+    kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer_module, "PATIENT_SECONDS", 3600.0)
+    monkeypatch.setattr(producer_module, "PATIENT_BYTES", 10_000)
+
+    async def run() -> None:
+        async with Producer(kafka) as producer:
+            await producer.send(topic, b"0", key="k", partition=0)  # the first record of a partition goes alone
+            await producer.flush()
+            producer.hurry(more_comes=True)
+            await producer.send(topic, b"1", key="k", partition=0)
+            await producer.send(topic, b"2", key="k", partition=0)
+            producer.hurry(more_comes=True)
+            assert not under_way(producer), "they wait"
+            producer.hurry()
+            await producer.send(topic, b"3", key="k", partition=0)
+            assert under_way(producer), "nothing more comes: all goes"
+            await producer.flush()
+            producer.hurry(more_comes=True)
+            await producer.send(topic, b"4", key="k", partition=0)
+            assert not under_way(producer)
+            await producer.send(topic, b"5" + b"x" * 10_000, key="k", partition=0)
+            assert under_way(producer), "enough for a batch"
+            await producer.send(topic, b"6", key="k", partition=0)
+            await producer.flush()  # waits for no company
+            producer.hurry(more_comes=True)
+            await producer.send(topic, b"7", key="k", partition=0)
+            monkeypatch.setattr(producer_module, "PATIENT_SECONDS", 0.0)
+            producer.hurry(more_comes=True)
+            assert under_way(producer), "it has waited long enough"
+            producer.hurry(more_comes=True)
+            await producer.send(topic, b"8", key="k", partition=0)  # closing sends it
+
+    asyncio.run(run())
+    assert [value[:1] for value in values(kafka, topic) if value] == [b"%d" % number for number in range(9)]
+
+
 def test_headers_and_times_arrive_whatever_they_are_sent_with(kafka: Kafka, topic: str) -> None:
     """All at once, so that they are in one batch: each with other things than the one before."""
     given: list[tuple[list[tuple[str, bytes]], int]] = [([], 0), ([], 1_700_000_000_000), ([("a", b"1")], 0)]

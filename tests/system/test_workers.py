@@ -72,7 +72,7 @@ def test_a_worker_that_joins_under_load_costs_nobody_a_restart(stage: Platform, 
     """All queues are full: what waits in them belongs to partitions that stay as well as to those that go."""
     small = {"TAPELINE_FRAMES__MESSAGES_MAX": "3"}
     for seed in range(4):
-        stage.cli("ingest", "sim", "--seed", str(seed), "--seconds", "20", "--rate", "3000", "--quiet", env=small)
+        stage.cli("ingest", "sim", "--seed", str(seed), "--seconds", "12", "--rate", "3000", "--quiet", env=small)
     with worker(stage, tmp_path / "a.log") as first:
         wait_until(lambda: sum(stage.committed("normalize", "raw").values()) > 0, "the first worker to get on")
         with worker(stage, tmp_path / "b.log") as second:
