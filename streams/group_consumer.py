@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from tapeline.schemas import RECORD_BYTES_MAX, TapelineError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
+from tapeline.streams import rebootstrap
 from tapeline.streams.orphans import Orphans
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ ANSWER_SECONDS_MAX = 1
 EVICTED = "Kafka: this process cannot stay in its group (another one has its name, or the broker was started again)"
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
+HELP_SECONDS = 60
+"""So long after all brokers were gone the client gets them again now and then, until a record comes."""
 POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
 """Waiting for a database that is away is no reason to leave the group; the watchdog knows who is stuck."""
 
@@ -128,6 +131,8 @@ class GroupConsumer:
         self._assignments: dict[int, int] = {}  # partition -> number of its assignment; replaced, never changed
         self._number = 0
         self._quiet_until = 0.0
+        self._servers = str(properties["bootstrap.servers"])
+        self._help_until = self._helped = 0.0
         self._looked = 0.0
         self._ends: dict[int, int] = {}  # replaced, never changed
         self._commits: dict[int, int] = {}  # to be committed soon
@@ -209,6 +214,7 @@ class GroupConsumer:
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
             return []
+        self._help_until = 0.0
         return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
 
     def _keep_up(self) -> None:
@@ -219,7 +225,11 @@ class GroupConsumer:
         if self._commits:
             offsets, self._commits = self._commits, {}
             self._commit(offsets)
-        if (now := time.monotonic()) - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
+        now = time.monotonic()
+        if now < self._help_until and now - self._helped >= rebootstrap.PATIENCE_SECONDS:
+            self._helped = now
+            rebootstrap.add_brokers(self._consumer, self._servers)
+        if now - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
             self._looked = now
             ends = {partition: end for partition, end in self._ends.items() if partition in self._assignments}
             for partition in self._assignments:
@@ -326,8 +336,12 @@ class GroupConsumer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._owner.fail(TapelineError(f"{EVICTED}: {error.str()}"))
-        elif time.monotonic() > self._quiet_until:
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
+            return
+        now = time.monotonic()
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._help_until = now + HELP_SECONDS
+        if now > self._quiet_until:
+            self._quiet_until = now + QUIET_SECONDS
             log.warning("Kafka: %s", error.str())
 
     def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:

@@ -52,8 +52,8 @@ class Orphans:
         while not self._stopping.wait(LOOK_SECONDS):
             try:
                 found = self._there_are(admin)
-            except (KafkaException, TimeoutError):  # the broker is away
-                found = False
+            except (KafkaException, TimeoutError):  # the broker is away, or the client has lost it (`rebootstrap`)
+                admin, found = AdminClient(self._properties), False
             # Twice: between the two steps of a rebalance a group rests for a moment too.
             if found and before:
                 log.warning("nobody has some partitions of %s: group %s shares them anew", self._topic, self._group)

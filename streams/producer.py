@@ -20,6 +20,7 @@ from confluent_kafka import Producer as KafkaProducer
 
 from tapeline.schemas import RECORD_BYTES_MAX, TapelineError, UnavailableError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
+from tapeline.streams.rebootstrap import PATIENCE_SECONDS, add_brokers
 from tapeline.streams.stats import ProducerStats
 
 log = logging.getLogger(__name__)
@@ -137,6 +138,8 @@ class Producer:
                 "error_cb": self._on_error,
             }
         )
+        self._servers = str(properties["bootstrap.servers"])
+        self._helped_seconds = 0.0  # when it got its brokers again (monotonic)
         self._quiet_until = 0.0
         self._unnamed: str | None = None  # a failure that follows from another
         self._stopping = False
@@ -315,6 +318,7 @@ class Producer:
             while not self._stopping:
                 unnamed = self._unnamed
                 self._producer.poll(0.1)
+                self._help(time.monotonic())
                 if unnamed is not None:  # the cause has had its turn
                     self._fail(unnamed)
         except KafkaException as error:  # how a fatal error shows, once and for all
@@ -322,6 +326,14 @@ class Producer:
         except Exception as error:
             # A thread that ends in silence confirms nothing any more.
             self._fail(f"the producer cannot go on: {type(error).__name__}: {error}")
+
+    def _help(self, now: float) -> None:
+        """Give the client its brokers again if no broker answers."""
+        if now - self._helped_seconds < PATIENCE_SECONDS:
+            return
+        self._helped_seconds = now
+        if (slowest := self.slowest) is not None and now - slowest[1] > PATIENCE_SECONDS:
+            add_brokers(self._producer, self._servers)
 
     def _on_delivery(
         self,

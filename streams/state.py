@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tapeline.schemas import FrameError, Snapshot, TapelineError, UnavailableError, VersionError
 from tapeline.schemas.topics import STATE
 from tapeline.streams.producer import Producer
+from tapeline.streams.rebootstrap import PATIENCE_SECONDS, add_brokers
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class LogReader:
     def __init__(self, properties: Mapping[str, str | int]) -> None:
         self.time_ms = 0
         """When the record that was read last was made."""
+        self._servers = str(properties["bootstrap.servers"])
         self._consumer = Consumer(
             {
                 **properties,
@@ -65,7 +67,11 @@ class LogReader:
 
     def _read(self, where: TopicPartition, end: int) -> Iterator[tuple[int, str, bytes | None]]:
         deadline = time.monotonic() + READ_SECONDS_MAX
+        helped = time.monotonic()
         while where.offset < end:
+            if time.monotonic() - helped > PATIENCE_SECONDS:
+                helped = time.monotonic()
+                add_brokers(self._consumer, self._servers)
             if time.monotonic() > deadline:
                 raise UnavailableError(
                     f"Kafka: {where.topic}[{where.partition}] gave nothing for {READ_SECONDS_MAX} s "
@@ -79,7 +85,8 @@ class LogReader:
                 key, offset = message.key(), message.offset() or 0
                 where.offset = offset + 1
                 self.time_ms = message.timestamp()[1]
-                deadline = time.monotonic() + READ_SECONDS_MAX
+                helped = time.monotonic()
+                deadline = helped + READ_SECONDS_MAX
                 yield offset, key.decode() if key else "", message.value()
                 message = self._consumer.poll(0) if where.offset < end else None
             # Compaction leaves holes up to the very end: the position knows, the records do not.
@@ -98,9 +105,10 @@ class LogReader:
         started, missing = time.monotonic(), None
         while True:
             try:
-                return self._consumer.get_watermark_offsets(where, timeout=READ_SECONDS_MAX)
+                return self._consumer.get_watermark_offsets(where, timeout=PATIENCE_SECONDS)
             except KafkaException as error:
                 now = time.monotonic()
+                add_brokers(self._consumer, self._servers)
                 if error.args[0].code() not in MISSING or self._is_there(where):
                     missing = None
                 elif now - (missing := missing or now) > MISSING_SECONDS_MAX:

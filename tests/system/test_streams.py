@@ -2,16 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Producer as KafkaProducer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.schemas import RECORD_BYTES_MAX, Instrument, Snapshot, TapelineError, UnavailableError
 from tapeline.schemas.topics import INSTRUMENTS, RECORD_OVERHEAD_BYTES, STATE
 from tapeline.streams import producer as producer_module
 from tapeline.streams.producer import DeliveryError, Producer
+from tapeline.streams.rebootstrap import add_brokers
 from tapeline.streams.registry import Registry, first_free_id
 from tapeline.streams.servers import Servers
 from tapeline.streams.state import LogReader, PartitionTail, StateError, StateStore
@@ -208,6 +210,16 @@ def test_a_topic_that_is_not_there_says_what_to_do(kafka: Kafka) -> None:
                 await producer.partition_count("no-such-topic")
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("client", [KafkaProducer, lambda properties: Consumer(properties | {"group.id": "x"})])
+def test_a_client_without_brokers_gets_them_back(kafka: Kafka, client: Callable[[Kafka], KafkaProducer]) -> None:
+    lost = client({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    with pytest.raises(KafkaException):
+        lost.list_topics(timeout=0.1)
+    for _ in range(3):
+        assert add_brokers(lost, str(kafka["bootstrap.servers"])) == 1
+    assert lost.list_topics(timeout=30).brokers
 
 
 def test_a_tail_reads_on_from_where_it_was(kafka: Kafka, topic: str) -> None:
