@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
-from tapeline.streams import group_consumer, orphans
+from tapeline.streams import group_consumer, orphans, rebootstrap
 from tapeline.streams.group_consumer import GroupConsumer
 from tapeline.streams.home import Home
 from tapeline.streams.producer import Producer
@@ -233,6 +233,19 @@ def test_a_topic_that_is_made_later_is_found(kafka: Kafka, topic_prefix: str, ca
 
     run(test)
     admin.delete_topics([name])[name].result(30)
+
+
+def test_a_member_gets_over_the_loss_of_all_brokers(kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka may forget them all; here it never had one that answers."""
+    monkeypatch.setattr(rebootstrap, "PATIENCE_SECONDS", 0.2)
+
+    async def test() -> None:
+        async with Member({"bootstrap.servers": "127.0.0.1:1"}, topic) as member:
+            member.group._servers = str(kafka["bootstrap.servers"])
+            await fill(kafka, topic, 0, 1)
+            await until(lambda: len(member.records) == PARTITIONS, "its records")
+
+    run(test)
 
 
 DIES_WHEN_IT_GIVES = """
