@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -45,8 +45,9 @@ QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
 HELP_SECONDS = 60
 """So long after all brokers were gone the client gets them again now and then, until a record comes."""
-POLL_INTERVAL_MS_MAX = 24 * 3600 * 1000
-"""Waiting for a database that is away is no reason to leave the group; the watchdog knows who is stuck."""
+POLL_INTERVAL_MS_MAX = 600_000
+"""More than an owner may take for an answer; the thread polls whatever the loop waits for, and the watchdog knows who
+is stuck. A rebalance waits so long for a member that is gone and that the broker does not miss."""
 
 
 class Owner(Protocol):
@@ -80,6 +81,8 @@ class GroupConsumer:
 
     instance: a name that stays the same over restarts (static membership): who comes back under it within the
     session time-out gets its partitions back at once. None: a member that leaves when it closes.
+    ghost_seconds: another member that has work and does none for so long is put out of the group, unless `waits` says
+    that we, and so perhaps others, wait for something outside.
     """
 
     def __init__(
@@ -91,12 +94,16 @@ class GroupConsumer:
         group: str,
         instance: str | None = None,
         session_timeout_seconds: float = 10,
+        ghost_seconds: float = 60,
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
         self.topic = topic
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         client_id = f"tapeline-{instance or os.getpid()}"
-        self._orphans = Orphans(properties, topic, group=group, name=instance or client_id)
+        self._orphans = Orphans(
+            properties, topic, group=group, name=instance or client_id, ghost_seconds=ghost_seconds, waits=waits
+        )
         self._consumer = Consumer(
             {
                 **properties,

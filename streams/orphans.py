@@ -1,19 +1,23 @@
-"""Partitions that nobody has while the group rests are found, and shared out anew.
+"""Partitions that nobody works on while the group rests are found, and shared out anew.
 
-Static membership and cooperative rebalancing leave one gap. A member gives partitions away and dies before it joins
-again, which is what makes the group share them out. The process that follows it under its name gets from the broker
-what it had at last, without a rebalance. So nobody is asked who takes the others, until something else happens.
+1. Orphans. Static membership and cooperative rebalancing leave a gap: a member gives partitions away and dies before it
+   joins again, which is what makes the group share them out. The process that follows it under its name gets from the
+   broker what it had at last, without a rebalance. So nobody is asked who takes the others, until something happens.
+2. Ghosts. A broker that is killed while it counts how long a member has been silent may not go on counting when it is
+   back (seen with Kafka 4.3). The member stays in the group, and its partitions wait for ever.
 
-`group_consumer.py` runs it. Consumer groups of the new protocol (KIP-848) do not need it; brokers before 4.0 lack them.
+`group_consumer.py` runs it. Consumer groups of the new protocol (KIP-848) do not need the first; brokers before 4.0
+lack them.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.schemas.topics import INSTRUMENTS
 
@@ -22,19 +26,111 @@ log = logging.getLogger(__name__)
 BESIDE = INSTRUMENTS.name
 """The topic that is joined with: it must be there, and no role reads it as a group."""
 LOOK_SECONDS = 4.0
+LOOKS_MISSED = 3
+"""After so many nothing is known any more about the time between."""
 ANSWER_SECONDS_MAX = 10
 JOIN_SECONDS_MAX = 60
+SESSION_MS = 6_000
+"""How long the name of a ghost is kept: the least that brokers allow."""
+
+
+class Member(NamedTuple):
+    """A member of the group. instance: its name as a static member, if it is one; name: that, or its client id."""
+
+    name: str
+    instance: str | None
+    partitions: frozenset[int]
+
+
+class Remedy(NamedTuple):
+    """Why the group must share anew, and under which static member's name it is joined for that (None: a new one)."""
+
+    reason: str
+    instance: str | None = None
+
+
+class Judge:
+    """Decides what one member does about the others; time is handed in.
+
+    ghost_seconds: who has work and does none of it for so long is gone. More than any watchdog allows.
+    """
+
+    def __init__(self, name: str, ghost_seconds: float) -> None:
+        self._name = name
+        self._ghost_seconds = ghost_seconds
+        self._looked = 0.0
+        self._orphaned = False
+        self._seen: dict[str, tuple[tuple[int, ...], float]] = {}  # member id -> how far it was, and since when
+
+    def look(
+        self,
+        now: float,
+        members: Mapping[str, Member],
+        count: int,
+        done: Mapping[int, int],
+        ends: Mapping[int, int],
+    ) -> Remedy | None:
+        """Return what to do about a group that rests.
+
+        members: by member id; count: partitions there are; done, ends: committed and end offsets, by partition.
+        """
+        if now - self._looked > LOOKS_MISSED * LOOK_SECONDS:
+            self.forget()
+        self._looked = now
+        self._seen = {key: self._progress(now, key, member, done, ends) for key, member in members.items()}
+        ghosts = [
+            member
+            for key, member in members.items()
+            if member.name != self._name and now - self._seen[key][1] > self._ghost_seconds
+        ]
+        orphaned = sum(len(member.partitions) for member in members.values()) < count
+        before, self._orphaned = self._orphaned, orphaned
+        if self._name != min((member.name for member in members.values() if member not in ghosts), default=""):
+            return None  # another one sees to it
+        for ghost in ghosts:
+            self.forget()
+            reason = f"{ghost.name} has {sorted(ghost.partitions)} and has done nothing for {self._ghost_seconds:.0f} s"
+            return Remedy(reason, ghost.instance)
+        if orphaned and before:  # twice: between the two steps of a rebalance a group rests for a moment too
+            self.forget()
+            return Remedy("nobody has some partitions")
+        return None
+
+    def forget(self) -> None:
+        """Begin anew: what was seen does not count any more."""
+        self._orphaned = False
+        self._seen = {}
+
+    def _progress(
+        self, now: float, key: str, member: Member, done: Mapping[int, int], ends: Mapping[int, int]
+    ) -> tuple[tuple[int, ...], float]:
+        place = tuple(done.get(one, 0) for one in sorted(member.partitions))
+        place_before, since = self._seen.get(key, ((), now))
+        idle = all(done.get(one, 0) >= ends.get(one, 0) for one in member.partitions)
+        return place, now if idle or place != place_before else since
 
 
 class Orphans:
     """Looks after the partitions of one topic, in a thread, on behalf of one member.
 
-    name: its instance name, or its client id if it has none.
+    name: its instance name, or its client id if it has none; waits: whether it waits for something outside, which
+    others may wait for, too (no reason to take them for ghosts).
     """
 
-    def __init__(self, properties: Mapping[str, str | int], topic: str, *, group: str, name: str) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str | int],
+        topic: str,
+        *,
+        group: str,
+        name: str,
+        ghost_seconds: float,
+        waits: Callable[[], bool],
+    ) -> None:
         self._properties: dict[str, str | int | float | bool] = {**properties, "log_level": 0}
         self._topic, self._group, self._name = topic, group, name
+        self._judge = Judge(name, ghost_seconds)
+        self._waits = waits
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"orphans-{topic}", daemon=True)
 
@@ -48,35 +144,61 @@ class Orphans:
 
     def _run(self) -> None:
         admin = AdminClient(self._properties)
-        before = False
         while not self._stopping.wait(LOOK_SECONDS):
             try:
-                found = self._there_are(admin)
+                remedy = self._look(admin)
             except (KafkaException, TimeoutError):  # the broker is away, or the client has lost it (`rebootstrap`)
-                admin, found = AdminClient(self._properties), False
-            # Twice: between the two steps of a rebalance a group rests for a moment too.
-            if found and before:
-                log.warning("nobody has some partitions of %s: group %s shares them anew", self._topic, self._group)
-                self._share_anew()
-            before = found and not before
+                admin = AdminClient(self._properties)
+                self._judge.forget()
+                continue
+            if remedy is not None:
+                log.warning("%s: %s; group %s shares anew", self._topic, remedy.reason, self._group)
+                self._share_anew(remedy.instance)
 
-    def _there_are(self, admin: AdminClient) -> bool:
-        """Return whether the group rests, leaves partitions to nobody, and ours is the member that sees to it."""
+    def _look(self, admin: AdminClient) -> Remedy | None:
         [asked] = admin.describe_consumer_groups([self._group], request_timeout=ANSWER_SECONDS_MAX).values()
         found = asked.result(ANSWER_SECONDS_MAX)
         if found.state != ConsumerGroupState.STABLE:
-            return False
-        topic = admin.list_topics(self._topic, timeout=ANSWER_SECONDS_MAX).topics[self._topic]
-        assigned = [one for member in found.members if member.assignment for one in member.assignment.topic_partitions]
-        owned = {one.partition for one in assigned if one.topic == self._topic}
-        first = min(member.group_instance_id or member.client_id for member in found.members)
-        return len(owned) < len(topic.partitions) and first == self._name
+            return None
+        members = {
+            one.member_id: Member(
+                one.group_instance_id or one.client_id,
+                one.group_instance_id,
+                frozenset(
+                    here.partition
+                    for here in (one.assignment.topic_partitions if one.assignment else ())
+                    if here.topic == self._topic
+                ),
+            )
+            for one in found.members
+        }
+        topic = admin.list_topics(self._topic, timeout=ANSWER_SECONDS_MAX).topics.get(self._topic)
+        count = 0 if topic is None else len(topic.partitions)
+        others = [one for member in members.values() if member.name != self._name for one in member.partitions]
+        if self._waits() or not others:
+            return self._judge.look(time.monotonic(), members, count, {}, {})
+        where = [TopicPartition(self._topic, partition) for partition in others]
+        [offsets] = admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(self._group, where)], request_timeout=ANSWER_SECONDS_MAX
+        ).values()
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        lasts = admin.list_offsets(dict.fromkeys(where, latest), request_timeout=ANSWER_SECONDS_MAX)
+        ends = {one.partition: int(last.result(ANSWER_SECONDS_MAX).offset) for one, last in lasts.items()}
+        done = {one.partition: max(one.offset, 0) for one in offsets.result(ANSWER_SECONDS_MAX).topic_partitions}
+        return self._judge.look(time.monotonic(), members, count, done, ends)
 
-    def _share_anew(self) -> None:
-        """Join the group for a moment with another topic: all members are asked again, and nothing moves for us."""
+    def _share_anew(self, instance: str | None) -> None:
+        """Join the group for a moment with another topic: all members are asked again, and nothing moves for us.
+
+        instance: in place of this static member, which the broker then forgets soon after.
+        """
+        static: dict[str, str | int] = (
+            {"group.instance.id": instance, "session.timeout.ms": SESSION_MS} if instance else {}
+        )
         consumer = Consumer(
             {
                 **self._properties,
+                **static,
                 "group.id": self._group,
                 "client.id": f"tapeline-orphans-{self._name}",
                 "partition.assignment.strategy": "cooperative-sticky",

@@ -102,6 +102,8 @@ class Consumer(FaustConsumer):
                 group=self.app.conf.id,
                 instance=self.instance,
                 session_timeout_seconds=self.session_timeout_seconds,
+                ghost_seconds=2 * role.settings.worker.stuck_seconds + role.settings.worker.snapshot_seconds,
+                waits=lambda: bool(role.waits_for),
             )
         except Exception as error:
             if self._leaving:

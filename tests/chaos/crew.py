@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.nursery import Tapeline
+from tests.chaos.scenario import DATABASE_SECONDS
 
 READY_SECONDS_MAX = 120.0
 RESTART_SECONDS = 0.2
@@ -136,14 +137,16 @@ class Crew:
         old = self._workers[name]
         pid = await old.pid()
         self._send(signal.SIGSTOP, pid)
-        retired = asyncio.create_task(old.retire(seconds + STOP_SECONDS_MAX))
+        # A twin that waits for its database has not taken the name yet.
+        patience = STOP_SECONDS_MAX + DATABASE_SECONDS
+        retired = asyncio.create_task(old.retire(seconds + patience))
         self._former.append(old)
         self._workers[name] = Worker(role, name, self._folder, self._env, f"{name}-twin-{len(self._former)}")
         await asyncio.sleep(seconds)
         if old.runs(pid):
             self._send(signal.SIGCONT, pid)
         if not await retired:
-            self.faults.append(f"{name} lives on {STOP_SECONDS_MAX:.0f} s after another one took its name")
+            self.faults.append(f"{name} lives on {patience:.0f} s after another one took its name")
 
     async def scale(self, role: str, seconds: float) -> None:
         """Add two workers, and take them away later."""

@@ -44,7 +44,16 @@ def topic(kafka: Kafka, topic_prefix: str) -> Iterator[str]:
 class Member:
     """An owner that remembers what it was asked, and every record that it was handed and still wanted."""
 
-    def __init__(self, kafka: Kafka, topic: str, *, instance: str | None = None, starts: int = 0) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topic: str,
+        *,
+        instance: str | None = None,
+        starts: int = 0,
+        ghost_seconds: float = 60,
+    ) -> None:
+        self._ghost_seconds = ghost_seconds
         self.next: dict[int, int] = {}
         self.calls: list[tuple[str, tuple[int, ...]]] = []
         self.records: list[Message] = []
@@ -56,7 +65,13 @@ class Member:
 
     async def __aenter__(self) -> "Member":
         self.group = GroupConsumer(
-            self._kafka, self._topic, self, group=self._topic, instance=self._instance, session_timeout_seconds=6
+            self._kafka,
+            self._topic,
+            self,
+            group=self._topic,
+            instance=self._instance,
+            session_timeout_seconds=6,
+            ghost_seconds=self._ghost_seconds,
         )
         self.group.start()
         self._reader = asyncio.create_task(self._read())
@@ -286,6 +301,43 @@ def test_what_a_member_gave_away_before_it_died_is_taken(
                         lambda: len(successor.group.partitions | other.group.partitions) == PARTITIONS,
                         "all to be taken",
                     )
+
+        run(test)
+
+
+GHOST = """
+import sys
+from confluent_kafka import Consumer
+consumer = Consumer({
+    "bootstrap.servers": sys.argv[1], "group.id": sys.argv[2], "group.instance.id": "a", "session.timeout.ms": 600000,
+    "partition.assignment.strategy": "cooperative-sticky", "heartbeat.interval.ms": 500, "max.poll.interval.ms": 900000,
+})
+consumer.subscribe([sys.argv[2]], on_assign=lambda _, found: print("has", len(found), flush=True))
+while True:
+    consumer.poll(1)
+"""
+
+
+def test_a_member_that_is_gone_and_that_the_broker_does_not_miss_is_put_out(
+    kafka: Kafka, topic: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session lasts ten minutes, as it lasts for ever where the broker has forgotten to count."""
+    beside = f"{topic_prefix}beside"
+    admin = AdminClient(dict(kafka))  # held: when it goes, its answers go
+    admin.create_topics([NewTopic(beside, 1, 1)])[beside].result(30)
+    monkeypatch.setattr(orphans, "BESIDE", beside)
+    command = [sys.executable, "-c", GHOST, str(kafka["bootstrap.servers"]), topic]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ghost:
+        assert ghost.stdout is not None
+        assert ghost.stdout.readline() == f"has {PARTITIONS}\n"
+
+        async def test() -> None:
+            async with Member(kafka, topic, instance="b", ghost_seconds=5) as other:
+                await until(lambda: len(other.group.partitions) == PARTITIONS // 2, "two members to share")
+                ghost.kill()
+                await fill(kafka, topic, 0, 3)
+                await until(lambda: len(other.records) == 3 * PARTITIONS, "all records")
 
         run(test)
 
