@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS_MAX = 120
 """A contender that is not ready by then is broken."""
 LOOK_SECONDS = 0.1
+ELECTED = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+"""What brokers say for a moment of a partition that has a new leader."""
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 KEPT = {"retention.ms": "-1", "max.message.bytes": str(8 * 1024 * 1024 + 65536)}
 
@@ -115,8 +117,15 @@ class Lab:
         """Return how many records each partition holds."""
         latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         partitions = dict.fromkeys((TopicPartition(topic, number) for number in range(PARTITIONS)), latest)
-        found = self._admin.list_offsets(partitions, request_timeout=30)
-        return [int(found[partition].result().offset) for partition in partitions]
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            found = self._admin.list_offsets(partitions, request_timeout=30)
+            try:
+                return [int(found[partition].result().offset) for partition in partitions]
+            except KafkaException as error:  # a topic that was made just now has a leader that does not know it yet
+                if error.args[0].code() not in ELECTED or time.monotonic() > deadline:
+                    raise
+            time.sleep(LOOK_SECONDS)
 
     async def _until_listed(self, names: Sequence[str], *, listed: bool) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
