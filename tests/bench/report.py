@@ -101,7 +101,7 @@ def throughput_rows(samples: Mapping[tuple[str, str], Sequence[Sample]]) -> list
 
 def memory_rows(samples: Mapping[tuple[str, str], Sequence[Sample]]) -> list[Row]:
     """Return resident memory with two processes: of each of ours, and of all of a contender."""
-    last = {who: taken[-1].memory_mb for (what, who), taken in samples.items() if what == "raw_to_signals 2"}
+    last = {who: taken[-1].memory_mb for (what, who), taken in samples.items() if what == "raw_to_signals with 2"}
     if not last:
         return []
     ours = last.pop(OURS, None)
@@ -174,10 +174,10 @@ def _show_frames(rows: Sequence[Row], console: Console) -> None:
 
 
 def _names(what: str) -> list[str]:
-    """Return the names of rows that a measurement counts for, e.g. of "raw_to_signals 2"."""
+    """Return the names of rows that a measurement counts for, e.g. of "raw_to_signals with 2"."""
     name, _, detail = what.partition(" ")
-    if detail in ("1", "2") and name == "raw_to_signals":
-        return [name, f"{name}_with_{detail}"]
+    if detail.startswith("with "):  # so many processes
+        return [name, f"{name}_{detail.replace(' ', '_')}"]
     if detail == str(LARGEST_FRAME):
         return [name]
     return [f"{name}_{detail}" if not detail.isdecimal() else f"{name}_frames_of_{detail}"]

@@ -21,7 +21,7 @@ CHEAP = ("ours", "floor", "kafka-streams", "confluent")
 MIXED = "mixed"
 
 Key = tuple[str, str]
-"""(what, contender), e.g. ("raw_to_signals 2", "ours")."""
+"""(what, contender), e.g. ("raw_to_signals with 2", "ours")."""
 
 
 @dataclass(slots=True)
@@ -62,9 +62,9 @@ class Throughput:
                 await self._fill_trades(peer)
         for number in range(plan.samples):
             for pipeline in self._pipelines:
-                await self.both_hops(pipeline, LARGEST_FRAME, "raw_to_signals 2")
+                await self.both_hops(pipeline, LARGEST_FRAME, "raw_to_signals with 2")
                 if pipeline is self._ours:
-                    await self.both_hops(pipeline, LARGEST_FRAME, "raw_to_signals 1", together=True)
+                    await self.both_hops(pipeline, LARGEST_FRAME, "raw_to_signals with 1", together=True)
             for peer in peers:
                 if number == 0 or peer.name in CHEAP:
                     for processes in (1, 2):
@@ -87,7 +87,7 @@ class Throughput:
             await self._fill_raw(frame)
             for pipeline in self._pipelines:
                 await self._each_hop(pipeline, frame)
-                if ("raw_to_signals 2", pipeline.name) not in self.results.samples or frame != LARGEST_FRAME:
+                if ("raw_to_signals with 2", pipeline.name) not in self.results.samples or frame != LARGEST_FRAME:
                     await self.both_hops(pipeline, frame, f"raw_to_signals {frame}")
         self._lab.console.print(f"frames of {LARGEST_FRAME:,} messages, instruments of all partitions", style="bold")
         await self._fill_raw(LARGEST_FRAME, mixed=True)
@@ -139,7 +139,7 @@ class Throughput:
             fill=(lambda: fill_trades(lab, job.input, self._market, rows, _untold)) if peer.waits_for_records else None,
         )
         await lab.delete([job.output])
-        self.results.add(lab, f"raw_to_signals {processes}", peer.name, sample)
+        self.results.add(lab, f"raw_to_signals with {processes}", peer.name, sample)
 
     def _signals(self, topic: str, rows: int) -> Expected:
         plan = self._plan
