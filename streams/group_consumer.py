@@ -138,8 +138,8 @@ class GroupConsumer:
         self._assignments: dict[int, int] = {}  # partition -> number of its assignment; replaced, never changed
         self._number = 0
         self._quiet_until = 0.0
-        self._servers = str(properties["bootstrap.servers"])
-        self._help_until = self._helped = 0.0
+        self._lifeline = rebootstrap.Lifeline(self._consumer, properties)
+        self._help_until = 0.0
         self._looked = 0.0
         self._ends: dict[int, int] = {}  # replaced, never changed
         self._commits: dict[int, int] = {}  # to be committed soon
@@ -233,9 +233,8 @@ class GroupConsumer:
             offsets, self._commits = self._commits, {}
             self._commit(offsets)
         now = time.monotonic()
-        if now < self._help_until and now - self._helped >= rebootstrap.PATIENCE_SECONDS:
-            self._helped = now
-            rebootstrap.add_brokers(self._consumer, self._servers)
+        if now < self._help_until:
+            self._lifeline.give(now)
         if now - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
             self._looked = now
             ends = {partition: end for partition, end in self._ends.items() if partition in self._assignments}

@@ -20,7 +20,7 @@ from confluent_kafka import Producer as KafkaProducer
 
 from tapeline.schemas import RECORD_BYTES_MAX, TapelineError, UnavailableError
 from tapeline.schemas.topics import RECORD_OVERHEAD_BYTES
-from tapeline.streams.rebootstrap import PATIENCE_SECONDS, add_brokers
+from tapeline.streams import rebootstrap
 from tapeline.streams.stats import ProducerStats
 
 log = logging.getLogger(__name__)
@@ -138,8 +138,7 @@ class Producer:
                 "error_cb": self._on_error,
             }
         )
-        self._servers = str(properties["bootstrap.servers"])
-        self._helped_seconds = 0.0  # when it got its brokers again (monotonic)
+        self._lifeline = rebootstrap.Lifeline(self._producer, properties)
         self._quiet_until = 0.0
         self._unnamed: str | None = None  # a failure that follows from another
         self._stopping = False
@@ -317,8 +316,8 @@ class Producer:
         try:
             while not self._stopping:
                 unnamed = self._unnamed
-                self._producer.poll(0.1)
-                self._help(time.monotonic())
+                if not self._producer.poll(0.1):
+                    self._look_after_brokers(time.monotonic())
                 if unnamed is not None:  # the cause has had its turn
                     self._fail(unnamed)
         except KafkaException as error:  # how a fatal error shows, once and for all
@@ -327,13 +326,10 @@ class Producer:
             # A thread that ends in silence confirms nothing any more.
             self._fail(f"the producer cannot go on: {type(error).__name__}: {error}")
 
-    def _help(self, now: float) -> None:
+    def _look_after_brokers(self, now: float) -> None:
         """Give the client its brokers again if no broker answers."""
-        if now - self._helped_seconds < PATIENCE_SECONDS:
-            return
-        self._helped_seconds = now
-        if (slowest := self.slowest) is not None and now - slowest[1] > PATIENCE_SECONDS:
-            add_brokers(self._producer, self._servers)
+        if (slowest := self.slowest) is not None and now - slowest[1] > rebootstrap.PATIENCE_SECONDS:
+            self._lifeline.give(now)
 
     def _on_delivery(
         self,

@@ -9,7 +9,8 @@ is `rd_kafka_brokers_add` of its public C interface, which confluent-kafka does 
 import ctypes
 import functools
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import confluent_kafka
@@ -21,6 +22,21 @@ PATIENCE_SECONDS = 5.0
 """So long a client may be without an answer before it gets its brokers again, and again after as long."""
 AFFECTED = 0x020A0000
 """The first version of librdkafka that drops brokers (2.10.0)."""
+
+
+class Lifeline:
+    """Gives one client its brokers again, when whoever uses it is without an answer."""
+
+    def __init__(self, client: Producer | Consumer, properties: Mapping[str, str | int]) -> None:
+        self.servers = str(properties["bootstrap.servers"])
+        self._client = client
+        self._given_seconds = -math.inf  # monotonic
+
+    def give(self, now: float) -> None:
+        """Give them, unless it got them moments ago; may be called in any thread."""
+        if now - self._given_seconds >= PATIENCE_SECONDS:
+            self._given_seconds = now
+            add_brokers(self._client, self.servers)
 
 
 def add_brokers(client: Producer | Consumer, servers: str) -> int:

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tapeline.schemas import FrameError, Snapshot, TapelineError, UnavailableError, VersionError
 from tapeline.schemas.topics import STATE
+from tapeline.streams import rebootstrap
 from tapeline.streams.producer import Producer
-from tapeline.streams.rebootstrap import PATIENCE_SECONDS, add_brokers
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ class LogReader:
     def __init__(self, properties: Mapping[str, str | int]) -> None:
         self.time_ms = 0
         """When the record that was read last was made."""
-        self._servers = str(properties["bootstrap.servers"])
         self._consumer = Consumer(
             {
                 **properties,
@@ -51,6 +50,7 @@ class LogReader:
                 "log_level": 0,
             }
         )
+        self._lifeline = rebootstrap.Lifeline(self._consumer, properties)
 
     def read(self, where: TopicPartition, *, started: bool) -> Iterator[tuple[int, str, bytes | None]]:
         """Yield (offset, key, value) from `where` (from the first record unless started) on; moves `where` along."""
@@ -66,13 +66,12 @@ class LogReader:
             self._consumer.unassign()  # who is not read costs nothing
 
     def _read(self, where: TopicPartition, end: int) -> Iterator[tuple[int, str, bytes | None]]:
-        deadline = time.monotonic() + READ_SECONDS_MAX
-        helped = time.monotonic()
+        heard = time.monotonic()
         while where.offset < end:
-            if time.monotonic() - helped > PATIENCE_SECONDS:
-                helped = time.monotonic()
-                add_brokers(self._consumer, self._servers)
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now - heard > rebootstrap.PATIENCE_SECONDS:
+                self._lifeline.give(now)
+            if now - heard > READ_SECONDS_MAX:
                 raise UnavailableError(
                     f"Kafka: {where.topic}[{where.partition}] gave nothing for {READ_SECONDS_MAX} s "
                     f"at offset {where.offset} of {end}; is the broker overloaded?"
@@ -85,8 +84,7 @@ class LogReader:
                 key, offset = message.key(), message.offset() or 0
                 where.offset = offset + 1
                 self.time_ms = message.timestamp()[1]
-                helped = time.monotonic()
-                deadline = helped + READ_SECONDS_MAX
+                heard = time.monotonic()
                 yield offset, key.decode() if key else "", message.value()
                 message = self._consumer.poll(0) if where.offset < end else None
             # Compaction leaves holes up to the very end: the position knows, the records do not.
@@ -105,10 +103,10 @@ class LogReader:
         started, missing = time.monotonic(), None
         while True:
             try:
-                return self._consumer.get_watermark_offsets(where, timeout=PATIENCE_SECONDS)
+                return self._consumer.get_watermark_offsets(where, timeout=rebootstrap.PATIENCE_SECONDS)
             except KafkaException as error:
                 now = time.monotonic()
-                add_brokers(self._consumer, self._servers)
+                self._lifeline.give(now)
                 if error.args[0].code() not in MISSING or self._is_there(where):
                     missing = None
                 elif now - (missing := missing or now) > MISSING_SECONDS_MAX:

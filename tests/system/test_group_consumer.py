@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -256,7 +256,7 @@ def test_a_member_gets_over_the_loss_of_all_brokers(kafka: Kafka, topic: str, mo
 
     async def test() -> None:
         async with Member({"bootstrap.servers": "127.0.0.1:1"}, topic) as member:
-            member.group._servers = str(kafka["bootstrap.servers"])
+            member.group._lifeline.servers = str(kafka["bootstrap.servers"])
             await fill(kafka, topic, 0, 1)
             await until(lambda: len(member.records) == PARTITIONS, "its records")
 
@@ -279,32 +279,6 @@ while True:
     consumer.poll(1)
 """
 
-
-def test_what_a_member_gave_away_before_it_died_is_taken(
-    kafka: Kafka, topic: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The broker gives its successor, under its name, what it had at last and asks nobody about the rest."""
-    beside = f"{topic_prefix}beside"
-    admin = AdminClient(dict(kafka))  # held: when it goes, its answers go
-    admin.create_topics([NewTopic(beside, 1, 1)])[beside].result(30)
-    monkeypatch.setattr(orphans, "BESIDE", beside)
-    command = [sys.executable, "-c", DIES_WHEN_IT_GIVES, str(kafka["bootstrap.servers"]), topic]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as dying:
-        assert dying.stdout is not None
-        assert dying.stdout.readline() == f"has {PARTITIONS}\n"
-
-        async def test() -> None:
-            async with Member(kafka, topic, instance="b") as other:
-                await until(lambda: dying.poll() is not None, "the first to die")
-                async with Member(kafka, topic, instance="a") as successor:
-                    await until(
-                        lambda: len(successor.group.partitions | other.group.partitions) == PARTITIONS,
-                        "all to be taken",
-                    )
-
-        run(test)
-
-
 GHOST = """
 import sys
 from confluent_kafka import Consumer
@@ -318,19 +292,46 @@ while True:
 """
 
 
-def test_a_member_that_is_gone_and_that_the_broker_does_not_miss_is_put_out(
-    kafka: Kafka, topic: str, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its session lasts ten minutes, as it lasts for ever where the broker has forgotten to count."""
-    beside = f"{topic_prefix}beside"
+@pytest.fixture
+def beside(kafka: Kafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic that a group is joined with to make it share anew."""
+    name = f"{topic_prefix}beside"
     admin = AdminClient(dict(kafka))  # held: when it goes, its answers go
-    admin.create_topics([NewTopic(beside, 1, 1)])[beside].result(30)
-    monkeypatch.setattr(orphans, "BESIDE", beside)
-    command = [sys.executable, "-c", GHOST, str(kafka["bootstrap.servers"]), topic]
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
+    monkeypatch.setattr(orphans, "BESIDE", name)
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ghost:
-        assert ghost.stdout is not None
-        assert ghost.stdout.readline() == f"has {PARTITIONS}\n"
+
+@contextmanager
+def member_process(program: str, kafka: Kafka, topic: str) -> Iterator["subprocess.Popen[str]"]:
+    """A member in a process of its own, once it has all partitions."""
+    command = [sys.executable, "-c", program, str(kafka["bootstrap.servers"]), topic]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"has {PARTITIONS}\n"
+        yield process
+
+
+@pytest.mark.usefixtures("beside")
+def test_what_a_member_gave_away_before_it_died_is_taken(kafka: Kafka, topic: str) -> None:
+    """The broker gives its successor, under its name, what it had at last and asks nobody about the rest."""
+    with member_process(DIES_WHEN_IT_GIVES, kafka, topic) as dying:
+
+        async def test() -> None:
+            async with Member(kafka, topic, instance="b") as other:
+                await until(lambda: dying.poll() is not None, "the first to die")
+                async with Member(kafka, topic, instance="a") as successor:
+                    await until(
+                        lambda: len(successor.group.partitions | other.group.partitions) == PARTITIONS,
+                        "all to be taken",
+                    )
+
+        run(test)
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_member_that_is_gone_and_that_the_broker_does_not_miss_is_put_out(kafka: Kafka, topic: str) -> None:
+    """Its session lasts ten minutes, as it lasts for ever where the broker has forgotten to count."""
+    with member_process(GHOST, kafka, topic) as ghost:
 
         async def test() -> None:
             async with Member(kafka, topic, instance="b", ghost_seconds=5) as other:

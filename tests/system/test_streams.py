@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from tapeline.schemas import RECORD_BYTES_MAX, Instrument, Snapshot, TapelineError, UnavailableError
 from tapeline.schemas.topics import INSTRUMENTS, RECORD_OVERHEAD_BYTES, STATE
 from tapeline.streams import producer as producer_module
-from tapeline.streams import state as state_module
+from tapeline.streams import rebootstrap
 from tapeline.streams.producer import DeliveryError, Producer
 from tapeline.streams.rebootstrap import add_brokers
 from tapeline.streams.registry import Registry, first_free_id
@@ -227,19 +227,18 @@ def test_producer_and_reader_get_over_the_loss_of_all_brokers(
     kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """librdkafka may forget them all; here it never had one that answers."""
-    for module in (producer_module, state_module):
-        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(rebootstrap, "PATIENCE_SECONDS", 0.2)
     lost: Kafka = {"bootstrap.servers": "127.0.0.1:1"}
 
     async def run() -> None:
         async with Producer(lost) as producer:
-            producer._servers = str(kafka["bootstrap.servers"])
+            producer._lifeline.servers = str(kafka["bootstrap.servers"])
             await producer.send(topic, b"late", key="k", partition=0)
             await producer.flush()
 
     asyncio.run(run())
     reader = LogReader(lost)
-    reader._servers = str(kafka["bootstrap.servers"])
+    reader._lifeline.servers = str(kafka["bootstrap.servers"])
     assert reader.ends(TopicPartition(topic, 0)) == (0, 1)
     reader.close()
     assert values(kafka, topic) == [b"late"]
