@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicPartition
 
 from tapeline.schemas.topics import INSTRUMENTS
+from tapeline.streams.groups import Offsets, partitions_of
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +87,16 @@ class Judge:
         before, self._orphaned = self._orphaned, orphaned
         if self._name != min((member.name for member in members.values() if member not in ghosts), default=""):
             return None  # another one sees to it
-        for ghost in ghosts:
-            self.forget()
+        if ghosts:
+            ghost = ghosts[0]
             reason = f"{ghost.name} has {sorted(ghost.partitions)} and has done nothing for {self._ghost_seconds:.0f} s"
-            return Remedy(reason, ghost.instance)
-        if orphaned and before:  # twice: between the two steps of a rebalance a group rests for a moment too
-            self.forget()
-            return Remedy("nobody has some partitions")
-        return None
+            remedy = Remedy(reason, ghost.instance)
+        elif orphaned and before:  # twice: between the two steps of a rebalance a group rests for a moment too
+            remedy = Remedy("nobody has some partitions")
+        else:
+            return None
+        self.forget()
+        return remedy
 
     def forget(self) -> None:
         """Begin anew: what was seen does not count any more."""
@@ -127,7 +129,7 @@ class Orphans:
         ghost_seconds: float,
         waits: Callable[[], bool],
     ) -> None:
-        self._properties: dict[str, str | int | float | bool] = {**properties, "log_level": 0}
+        self._properties = properties
         self._topic, self._group, self._name = topic, group, name
         self._judge = Judge(name, ghost_seconds)
         self._waits = waits
@@ -143,48 +145,39 @@ class Orphans:
         self._stopping.set()
 
     def _run(self) -> None:
-        admin = AdminClient(self._properties)
+        offsets = Offsets(self._properties)
         while not self._stopping.wait(LOOK_SECONDS):
             try:
-                remedy = self._look(admin)
+                remedy = self._look(offsets)
             except (KafkaException, TimeoutError):  # the broker is away, or the client has lost it (`rebootstrap`)
-                admin = AdminClient(self._properties)
+                offsets.close()
+                offsets = Offsets(self._properties)
                 self._judge.forget()
                 continue
             if remedy is not None:
                 log.warning("%s: %s; group %s shares anew", self._topic, remedy.reason, self._group)
                 self._share_anew(remedy.instance)
+        offsets.close()
 
-    def _look(self, admin: AdminClient) -> Remedy | None:
-        [asked] = admin.describe_consumer_groups([self._group], request_timeout=ANSWER_SECONDS_MAX).values()
+    def _look(self, offsets: Offsets) -> Remedy | None:
+        [asked] = offsets.admin.describe_consumer_groups([self._group], request_timeout=ANSWER_SECONDS_MAX).values()
         found = asked.result(ANSWER_SECONDS_MAX)
         if found.state != ConsumerGroupState.STABLE:
             return None
         members = {
             one.member_id: Member(
-                one.group_instance_id or one.client_id,
-                one.group_instance_id,
-                frozenset(
-                    here.partition
-                    for here in (one.assignment.topic_partitions if one.assignment else ())
-                    if here.topic == self._topic
-                ),
+                one.group_instance_id or one.client_id, one.group_instance_id, partitions_of(one, self._topic)
             )
             for one in found.members
         }
-        topic = admin.list_topics(self._topic, timeout=ANSWER_SECONDS_MAX).topics.get(self._topic)
+        topic = offsets.admin.list_topics(self._topic, timeout=ANSWER_SECONDS_MAX).topics.get(self._topic)
         count = 0 if topic is None else len(topic.partitions)
+        done: dict[int, int] = {}
+        ends: dict[int, int] = {}
         others = [one for member in members.values() if member.name != self._name for one in member.partitions]
-        if self._waits() or not others:
-            return self._judge.look(time.monotonic(), members, count, {}, {})
-        where = [TopicPartition(self._topic, partition) for partition in others]
-        [offsets] = admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, where)], request_timeout=ANSWER_SECONDS_MAX
-        ).values()
-        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        lasts = admin.list_offsets(dict.fromkeys(where, latest), request_timeout=ANSWER_SECONDS_MAX)
-        ends = {one.partition: int(last.result(ANSWER_SECONDS_MAX).offset) for one, last in lasts.items()}
-        done = {one.partition: max(one.offset, 0) for one in offsets.result(ANSWER_SECONDS_MAX).topic_partitions}
+        if others and not self._waits():
+            where = [TopicPartition(self._topic, partition) for partition in others]
+            done, ends = offsets.committed(self._group, where), offsets.ends(where)
         return self._judge.look(time.monotonic(), members, count, done, ends)
 
     def _share_anew(self, instance: str | None) -> None:
@@ -199,6 +192,7 @@ class Orphans:
             {
                 **self._properties,
                 **static,
+                "log_level": 0,
                 "group.id": self._group,
                 "client.id": f"tapeline-orphans-{self._name}",
                 "partition.assignment.strategy": "cooperative-sticky",
