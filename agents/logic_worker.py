@@ -6,8 +6,6 @@ so that a logic added to the configuration starts from the beginning while the o
 
 from collections.abc import Iterable
 
-import faust
-
 from tapeline.agents.logic.host import Instance, RefusedSignal
 from tapeline.agents.logic_config import specs
 from tapeline.schemas import (
@@ -24,7 +22,7 @@ from tapeline.schemas.topics import RAW, SIGNALS, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
-from tapeline.streams.transport import RoleApp, drive, role_app
+from tapeline.streams.transport import RoleApp, Stream, drive, role_app
 
 
 class UnknownInstrumentError(TapelineError):
@@ -137,7 +135,7 @@ def app(settings: Settings, instance: str | None = None, web_port: int | None = 
     faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(TICKS.name, acks=False), name=role.name)
-    async def logic(stream: faust.StreamT[bytes]) -> None:
+    async def logic(stream: Stream) -> None:
         await drive(role, stream)
 
     return faust_app

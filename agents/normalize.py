@@ -6,7 +6,6 @@ State of a unit (one raw partition): the sequence numbers of its connections, so
 import logging
 from collections.abc import Iterable, Sequence
 
-import faust
 import orjson
 
 from tapeline.agents.tick_frames import cut, time_frames, warm_up
@@ -25,7 +24,7 @@ from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.registry import Registry
 from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
-from tapeline.streams.transport import RoleApp, drive, role_app
+from tapeline.streams.transport import RoleApp, Stream, drive, role_app
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +142,7 @@ def app(settings: Settings, instance: str | None = None, web_port: int | None = 
     faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(RAW.name, acks=False), name=role.name)
-    async def normalize(stream: faust.StreamT[bytes]) -> None:
+    async def normalize(stream: Stream) -> None:
         await drive(role, stream)
 
     return faust_app

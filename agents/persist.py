@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-import faust
-
 from tapeline.connectors.stores import PostgresStore
 from tapeline.schemas import EventError, Lane, Rejected, RejectOrigin, RejectReason, Signal
 from tapeline.schemas.topics import REJECTED, SIGNALS
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, database_dsn
-from tapeline.streams.transport import RoleApp, drive, end_process, role_app
+from tapeline.streams.transport import RoleApp, Stream, drive, end_process, role_app
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +194,7 @@ def app(settings: Settings, instance: str | None = None, web_port: int | None = 
     faust_app = role_app(role, settings, instance, web_port)
 
     @faust_app.agent(faust_app.topic(SIGNALS.name, acks=False), name=role.name)
-    async def persist(stream: faust.StreamT[bytes]) -> None:
+    async def persist(stream: Stream) -> None:
         await drive(role, stream)
 
     return faust_app

@@ -4,8 +4,9 @@ The agents are ordinary Faust agents; under them `group_consumer` reads and `pro
 app with `role_app`; `tapeline worker` runs them with `run`.
 
 Faust's own way through a rebalance (stop the flow, empty all queues, commit, seek) is not used: partitions that stay
-are never disturbed. A record that is still in Faust's queues when its partition goes carries the number of the
-assignment that it was fetched under, and `drive` passes over it.
+are never disturbed. Records of a partition that came together pass through Faust as one message: what Faust spends on
+a message is spent once for all of them. They carry the number of the assignment that they were fetched under, and
+`drive` passes over those whose partition has gone meanwhile.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ import gc
 import logging
 import os
 import sys
+import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NoReturn, cast
 
 import faust
@@ -26,7 +29,7 @@ from faust.types import TP, ConsumerMessage, Message, RecordMetadata
 from faust.types.transports import ConsumerCallback
 
 from tapeline.schemas import TapelineError, partition_of
-from tapeline.streams.group_consumer import Batch, GroupConsumer
+from tapeline.streams.group_consumer import GroupConsumer
 from tapeline.streams.producer import Producer as KafkaProducer
 from tapeline.streams.role import Role
 from tapeline.streams.settings import Settings, kafka_bootstrap
@@ -34,26 +37,37 @@ from tapeline.streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-BUFFERED_RECORDS = 64
+BUFFERED_MESSAGES = 2
+"""Faust's messages, each of several records, that wait in the queue of an agent."""
+TURN_SECONDS = 0.002
+"""So long an agent works before it lets the rest of the loop have its turn."""
 EXIT_FAILED = 70
 HANDOVER_SECONDS_MAX = 15
 RESTORE_SECONDS_MAX = 60
 GIL_SECONDS = 0.0001
 GENERATION = 1
-"""Faust's streams pass over records of another generation: ours never changes, `Record.assignment` says more."""
+"""Faust's streams pass over records of another generation: ours never changes, `Records.assignment` says more."""
 
 
-class Record(ConsumerMessage):
-    """A record on its way through Faust. assignment: number of the assignment it was fetched under."""
+class Records(ConsumerMessage):
+    """Records of one partition, in their order, on their way through Faust as one message.
+
+    value: the records, as confluent-kafka gives them; offset and timestamp: of the last one. assignment: number of
+    the assignment that they were fetched under.
+    """
 
     __slots__ = ("assignment",)
-    assignment: int | None
+    assignment: int
+
+
+Stream = faust.StreamT[list[KafkaMessage]]
+"""What an agent reads: each value holds the records of a `Records`."""
 
 
 class Conductor(FaustConductor):
-    """Hands records to the streams that read them, as they are: nothing is decoded, and a full stream is waited for.
+    """Hands messages to the streams that read them, as they are: nothing is decoded, and a full stream is waited for.
 
-    Faust's own starts a task for each record while a stream is full, which it always is when there is much to do.
+    Faust's own starts a task for each message while a stream is full, which it always is when there is much to do.
     """
 
     def _compile_message_handler(self) -> ConsumerCallback:
@@ -223,37 +237,38 @@ class Consumer(FaustConsumer):
         try:
             while not (self.should_stop or fetcher.should_stop):
                 batch = await group.next_batch()
-                for message in batch.records:
-                    record = self._record(batch, message)
-                    if record.assignment is not None:
-                        await callback(record)
+                for partition, records in groupby(batch.records, _partition):
+                    if (assignment := batch.assignments.get(partition)) is not None:
+                        await callback(self._message(list(records), partition, assignment))
+                    else:  # it has gone, and nothing that was held back must wait for it
+                        self.role.producer.hurry()
                 group.done()
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
 
-    def _record(self, batch: Batch, message: KafkaMessage) -> Record:
-        partition = cast(int, message.partition())
-        timestamp_type, timestamp_ms = message.timestamp()
-        record = Record(
+    def _message(self, records: list[KafkaMessage], partition: int, assignment: int) -> Records:
+        last = records[-1]
+        timestamp_type, timestamp_ms = last.timestamp()
+        message = Records(
             self.role.input.name,
             partition,
-            cast(int, message.offset()),
+            cast(int, last.offset()),
             timestamp_ms / 1000,
             timestamp_type,
-            cast(list[tuple[str, bytes]], message.headers() or []),
-            message.key(),
-            message.value(),
+            [],
+            None,
+            cast(Any, records),
             None,
             tp=TP(self.role.input.name, partition),
             generation_id=GENERATION,
         )
-        record.assignment = batch.assignments.get(partition)
-        return record
+        message.assignment = assignment
+        return message
 
-    def is_current(self, record: Record) -> bool:
-        """Return whether the record's partition is still ours, by the assignment that it was fetched under."""
-        return record.assignment is not None and self._group().is_current(record.partition, record.assignment)
+    def is_current(self, message: Records) -> bool:
+        """Return whether the partition of these records is still ours, by the assignment they were fetched under."""
+        return self._group().is_current(message.partition, message.assignment)
 
     @property
     def is_behind(self) -> bool:
@@ -452,7 +467,7 @@ def role_app(role: Role, settings: Settings, instance: str | None, web_port: int
         broker=[f"kafka://{server.strip()}" for server in kafka_bootstrap(settings).split(",")],
         key_serializer="raw",
         value_serializer="raw",
-        stream_buffer_maxsize=BUFFERED_RECORDS,
+        stream_buffer_maxsize=BUFFERED_MESSAGES,
         stream_wait_empty=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -486,16 +501,23 @@ def role_app(role: Role, settings: Settings, instance: str | None, web_port: int
     return app
 
 
-async def drive(role: Role, stream: faust.StreamT[bytes]) -> None:
+async def drive(role: Role, stream: Stream) -> None:
     """Hand every record of the stream to the role, in order. An error ends the process: Faust would go on."""
     consumer = cast(Consumer, stream.app.consumer)
-    is_current, waiting = consumer.is_current, cast(Any, stream.channel).queue
+    queue = cast(Any, stream.channel).queue
     async for event in stream.events():
-        record = cast(Record, event.message)
+        message = cast(Records, event.message)
+        left = len(event.value)
+        turn_ends = time.monotonic() + TURN_SECONDS
         try:
-            if is_current(record):
-                await role.receive(record.partition, record.offset, record.value or b"")
-            role.producer.hurry(more_comes=not waiting.empty() or consumer.is_behind)
+            for record in event.value:
+                if consumer.is_current(message):
+                    await role.receive(message.partition, record.offset(), record.value() or b"")
+                left -= 1
+                role.producer.hurry(more_comes=left > 0 or not queue.empty() or consumer.is_behind)
+                if left and time.monotonic() > turn_ends:
+                    await asyncio.sleep(0)
+                    turn_ends = time.monotonic() + TURN_SECONDS
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -515,6 +537,10 @@ def end_process(role: Role, error: BaseException) -> NoReturn:
     log.critical("role %s cannot go on: %s", role.name, error, exc_info=not isinstance(error, TapelineError))
     logging.shutdown()
     os._exit(EXIT_FAILED)
+
+
+def _partition(record: KafkaMessage) -> int:
+    return cast(int, record.partition())
 
 
 def _settle(sent: asyncio.Future[RecordMetadata], metadata: RecordMetadata) -> None:

@@ -13,12 +13,7 @@ MAY_IMPORT = {
     "connectors": {"connectors", "streams", "schemas"},
     "agents": {"agents", "connectors", "streams", "schemas"},
 }
-FAUST_FILES = {
-    "streams/transport.py",
-    "agents/normalize.py",
-    "agents/logic_worker.py",
-    "agents/persist.py",
-}
+FAUST_FILES = {"streams/transport.py"}
 PURE = ("agents/logic",)
 FILES = sorted(path for folder in MAY_IMPORT for path in (ROOT / folder).rglob("*.py"))
 

@@ -1,14 +1,17 @@
-"""Work that others wait for during a rebalance is bounded: what takes longer ends the process, with the reason."""
+"""What the transport does with records, and that work which others wait for is bounded (tests/system has the rest)."""
 
 import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 
 from tapeline.streams import transport
+from tapeline.streams.group_consumer import Batch
 from tapeline.streams.stats import RoleStats
-from tapeline.streams.transport import Consumer
+from tapeline.streams.transport import Consumer, drive
 
 
 class Ended(BaseException):
@@ -53,3 +56,177 @@ def test_what_others_wait_for_ends_in_time_or_ends_the_process(
 
     with pytest.raises(Ended, match=reason):
         asyncio.run(run())
+
+
+class KafkaRecord:
+    """As much of confluent-kafka's message as the transport looks at."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        self.partition = lambda: partition
+        self.offset = lambda: offset
+        self.value = lambda: b"%d" % offset
+        self.timestamp = lambda: (1, 1_700_000_000_000 + offset)
+
+
+class Group:
+    """A member of a group with these batches."""
+
+    def __init__(self, batches: Iterable[Batch] = ()) -> None:
+        self.batches = deque(batches)
+        self.assignments = {0: 1, 1: 1}
+        self.done_batches = 0
+
+    async def next_batch(self) -> Batch:
+        if not self.batches:
+            raise asyncio.CancelledError
+        return self.batches.popleft()
+
+    def done(self) -> None:
+        self.done_batches += 1
+
+    def is_current(self, partition: int, assignment: int) -> bool:
+        return self.assignments.get(partition) == assignment
+
+    @property
+    def waiting_batches(self) -> int:
+        return len(self.batches)
+
+
+class Took:
+    """A role that writes down what it got; `producer.hurry` is told whether more comes."""
+
+    name = "took"
+    input = SimpleNamespace(name="raw")
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, int, bytes]] = []
+        self.more_comes: list[bool] = []
+        self.producer = self
+
+    async def receive(self, partition: int, offset: int, record: bytes) -> None:
+        self.records.append((partition, offset, record))
+
+    def hurry(self, *, more_comes: bool = False) -> None:
+        self.more_comes.append(more_comes)
+
+
+def consumer_of(role: Took, group: Group) -> Any:
+    consumer: Any = Consumer.__new__(Consumer)
+    consumer.role, consumer.group = role, group
+    consumer.app = SimpleNamespace(should_stop=True)  # so that `_drain_messages` ends when it is cancelled
+    consumer._stopped = consumer._crashed = asyncio.Event()
+    return consumer
+
+
+def messages_of(consumer: Any) -> list[Any]:
+    """Return the messages that the batches of the consumer's group become."""
+    found: list[Any] = []
+
+    async def callback(message: Any) -> None:
+        found.append(message)
+
+    consumer.callback = callback
+    asyncio.run(consumer._drain_messages(SimpleNamespace(should_stop=False)))
+    return found
+
+
+def stream_of(consumer: Any, messages: Iterable[Any]) -> Any:
+    """Return a Faust stream in which these messages wait."""
+    waiting = deque(messages)
+
+    async def events() -> AsyncIterator[Any]:
+        while waiting:
+            message = waiting.popleft()
+            yield SimpleNamespace(message=message, value=message.value)
+
+    queue = SimpleNamespace(empty=lambda: not waiting)
+    return SimpleNamespace(app=SimpleNamespace(consumer=consumer), channel=SimpleNamespace(queue=queue), events=events)
+
+
+def batch(*records: tuple[int, int], assignments: dict[int, int] | None = None) -> Any:
+    found: Any = [KafkaRecord(partition, offset) for partition, offset in records]
+    return Batch(found, {0: 1, 1: 1} if assignments is None else assignments)
+
+
+def test_records_of_a_partition_that_came_together_are_one_message_of_faust() -> None:
+    role, group = Took(), Group([batch((1, 5), (1, 6), (0, 9), (1, 7)), batch((0, 10))])
+    messages = messages_of(consumer_of(role, group))
+    found = [(one.tp.topic, one.partition, one.offset, [record.offset() for record in one.value]) for one in messages]
+    assert found == [("raw", 1, 6, [5, 6]), ("raw", 0, 9, [9]), ("raw", 1, 7, [7]), ("raw", 0, 10, [10])]
+    assert [one.timestamp for one in messages] == [1_700_000_000 + one.offset / 1000 for one in messages]
+    assert group.done_batches == 2
+
+
+def test_records_of_a_partition_that_has_gone_are_dropped_and_nothing_that_was_held_back_waits_for_them() -> None:
+    role, group = Took(), Group([batch((1, 5), (0, 9), assignments={0: 1})])
+    [message] = messages_of(consumer_of(role, group))
+    assert (message.partition, role.more_comes, group.done_batches) == (0, [False], 1)
+
+
+def test_the_role_gets_every_record_in_order_and_batches_wait_for_company_only_while_more_comes() -> None:
+    role, group = Took(), Group()
+    consumer = consumer_of(role, Group([batch((0, 1), (0, 2), (1, 7)), batch((0, 3))]))
+    messages = messages_of(consumer)
+    consumer.group = group
+    asyncio.run(drive(role, stream_of(consumer, messages)))  # type: ignore[arg-type]
+    assert role.records == [(0, 1, b"1"), (0, 2, b"2"), (1, 7, b"7"), (0, 3, b"3")]
+    assert role.more_comes == [True, True, True, False]
+    group.batches.append(batch((0, 4)))  # waits, and Faust does not have it yet
+    role.more_comes.clear()
+    asyncio.run(drive(role, stream_of(consumer, messages[:1])))  # type: ignore[arg-type]
+    assert role.more_comes == [True, True]
+
+
+@pytest.mark.parametrize("next_assignment", [None, 2])
+def test_what_is_left_of_a_partition_that_goes_is_passed_over(next_assignment: int | None) -> None:
+    role, group = Took(), Group()
+    consumer = consumer_of(role, Group([batch((0, 1), (0, 2), (0, 3), (1, 7))]))
+    messages = messages_of(consumer)
+    consumer.group = group
+
+    async def receive(partition: int, offset: int, record: bytes) -> None:
+        role.records.append((partition, offset, record))
+        if offset == 2:
+            del group.assignments[0]
+            if next_assignment:
+                group.assignments[0] = next_assignment
+
+    role.receive = receive  # type: ignore[method-assign]
+    asyncio.run(drive(role, stream_of(consumer, messages)))  # type: ignore[arg-type]
+    assert role.records == [(0, 1, b"1"), (0, 2, b"2"), (1, 7, b"7")]
+    assert role.more_comes[-1] is False
+
+
+def test_who_else_wants_a_turn_gets_one_between_two_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "TURN_SECONDS", -1)  # every turn is over at once
+    role, group = Took(), Group()
+    consumer = consumer_of(role, Group([batch(*((0, offset) for offset in range(10)))]))
+    messages = messages_of(consumer)
+    consumer.group = group
+    seen: list[int] = []
+
+    async def other() -> None:
+        while len(role.records) < 10:
+            seen.append(len(role.records))
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        await asyncio.gather(drive(role, stream_of(consumer, messages)), other())  # type: ignore[arg-type]
+
+    asyncio.run(both())
+    assert seen == list(range(1, 10))
+
+
+def test_an_error_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "end_process", end_process)
+    role = Took()
+    consumer = consumer_of(role, Group([batch((0, 1))]))
+    messages = messages_of(consumer)
+    consumer.group = Group()
+
+    async def receive(partition: int, offset: int, record: bytes) -> None:
+        raise ValueError("broken")
+
+    role.receive = receive  # type: ignore[method-assign]
+    with pytest.raises(Ended, match="broken"):
+        asyncio.run(drive(role, stream_of(consumer, messages)))  # type: ignore[arg-type]
