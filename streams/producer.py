@@ -28,9 +28,14 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 900_000
 """Less than librdkafka's `batch.size`, so that a batch is one request, and than what a broker takes by default."""
+BATCH_RECORDS_MAX = 1_000_000
+LINGER_MS_MAX = 900_000
+"""The most that librdkafka allows."""
 PATIENT_BYTES = 600_000
 PATIENT_SECONDS = 0.02
 """A patient producer lets records of a partition wait for company: until there are so many bytes, or for so long."""
+FLUSH_SECONDS = 0.1
+"""How often the producer's thread looks around while a round is under way, or nothing is."""
 KNOWN_SECONDS = 3600
 """So long after our last record a broker surely still knows our sequence number in a partition (it forgets in days)."""
 CONSEQUENCES = (KafkaError._FATAL, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
@@ -69,7 +74,7 @@ class Outbox:
         self.under_way = False
         self.shipped_seconds = 0.0  # since when (monotonic)
         self.sent = 0  # counted by the loop
-        self.confirmed = 0  # counted by the polling thread
+        self.confirmed = 0  # counted by the producer's thread
         self.heard_seconds = -math.inf  # when the broker last took a record (monotonic)
 
     def add(self, records: Sequence[dict[str, Any]], size: int) -> None:
@@ -103,18 +108,30 @@ Mark = Sequence[tuple[Outbox, int]]
 class Producer:
     """Send records from asyncio; `properties` are librdkafka's (`settings.kafka.librdkafka(bootstrap)`).
 
-    One batch of a partition is under way at a time, and what is sent meanwhile goes in the next: a record alone goes at
-    once, and the busier the broker, the larger the batches. (librdkafka's own way is five records in flight; a sixth
-    makes its thread spin until they are confirmed.) `hurry` says whether small batches may wait for company.
+    Records go in rounds: a batch of each partition for which something waits, each batch one request, and the next
+    round when all are confirmed. A record alone goes at once, and the busier the broker, the larger the batches.
+    `hurry` says whether small batches may wait for company.
+
+    librdkafka's own way is several requests of a partition at a time. A broker that ends then, and has the first but
+    did not say so, may get it twice (its issue 4953). And its thread spins while more than five records of a partition
+    are under way and others wait. So all of a batch is with it before any is sent: its linger ends only in `flush`.
+
+    one_request: nothing at all is sent before the last answer, so that not even a flush that ends late makes two of a
+    batch: for records whose duplicates nobody could tell, at the price of slower rounds over several partitions.
     """
 
-    def __init__(self, properties: Mapping[str, str | int], *, compression: str = "lz4") -> None:
+    def __init__(
+        self, properties: Mapping[str, str | int], *, compression: str = "lz4", one_request: bool = False
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._failure: DeliveryError | None = None
         self._outboxes: dict[tuple[str, int], Outbox] = {}
-        self._lock = threading.Lock()  # of what waits and what is under way, and of:
-        self._patient = False  # small batches may wait
-        self._hurried_seconds = 0.0  # when all were sent last (monotonic)
+        self._lock = threading.Lock()  # of the outboxes and what waits in them
+        self._bell = threading.Event()  # a round may be due
+        self._ringing = False  # the loop will ring it
+        self._patient = False  # small batches may wait,
+        self._impatient_once = False  # but not now
+        self._hurried_seconds = 0.0  # when that was last so (monotonic)
         self.stats = ProducerStats()
         self._waiting = False  # somebody waits for a confirmation
         self._moved = asyncio.Event()  # something was confirmed, or all is lost
@@ -125,7 +142,9 @@ class Producer:
                 "enable.gapless.guarantee": True,
                 "acks": "all",
                 "compression.type": compression,
-                "linger.ms": 0,
+                "linger.ms": LINGER_MS_MAX,
+                "max.in.flight.requests.per.connection": 1 if one_request else 5,
+                "batch.num.messages": BATCH_RECORDS_MAX,
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 # We bound the queue ourselves, so that records are refused by nobody in the middle of a batch.
                 "queue.buffering.max.kbytes": 2**31 - 1,
@@ -142,8 +161,8 @@ class Producer:
         self._quiet_until = 0.0
         self._unnamed: str | None = None  # a failure that follows from another
         self._stopping = False
-        self._poller = threading.Thread(target=self._poll, name="producer-poll", daemon=True)
-        self._poller.start()
+        self._thread = threading.Thread(target=self._run, name="producer", daemon=True)
+        self._thread.start()
 
     async def __aenter__(self) -> Self:
         return self
@@ -186,17 +205,19 @@ class Producer:
         self._put(topic, partition, [{"value": value, "key": key} for value in values], size)
 
     def _put(self, topic: str, partition: int, records: Sequence[dict[str, Any]], size: int) -> None:
-        if (outbox := self._outboxes.get((topic, partition))) is None:
-            outbox = self._outboxes[topic, partition] = Outbox(topic, partition)
-        if not self.stats.unconfirmed_records:
-            self.stats.waiting_since_ns = time.time_ns()
-        outbox.sent += len(records)
-        self.stats.records_sent += len(records)
-        self.stats.bytes_sent += size
         with self._lock:
+            if (outbox := self._outboxes.get((topic, partition))) is None:
+                outbox = self._outboxes[topic, partition] = Outbox(topic, partition)
+            if not self.stats.unconfirmed_records:
+                self.stats.waiting_since_ns = time.time_ns()
+            outbox.sent += len(records)
+            self.stats.records_sent += len(records)
+            self.stats.bytes_sent += size
             outbox.add(records, size)
-            if not outbox.under_way:
-                self._ship_if_due(outbox)
+        if not self._ringing and (not self._patient or outbox.waiting_bytes >= PATIENT_BYTES):
+            # Once the loop's turn is over: what follows from one record goes in one round.
+            self._ringing = True
+            self._loop.call_soon(self._ring)
         if self._failure:
             raise self._failure
 
@@ -211,27 +232,57 @@ class Producer:
         now = time.monotonic()
         if more_comes and self._patient and now - self._hurried_seconds < PATIENT_SECONDS:
             return
+        self._hurried_seconds = now
+        self._patient = more_comes
+        if any(outbox.waiting for outbox in self._outboxes.values()):
+            self._impatient_once = True
+            self._ring()
+
+    def _ring(self) -> None:
+        self._ringing = False
+        self._bell.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                if self._send_round():
+                    self._end_round()
+                else:
+                    self._producer.poll(0)  # what is wrong comes to error_cb
+                    self._bell.wait(FLUSH_SECONDS)
+                    self._bell.clear()
+        except KafkaException as error:  # how a fatal error shows, once and for all
+            self._fail(f"the producer cannot go on: {error.args[0].str()}")
+        except Exception as error:
+            # A thread that ends in silence confirms nothing any more.
+            self._fail(f"the producer cannot go on: {type(error).__name__}: {error}")
+
+    def _send_round(self) -> bool:
+        """Hand what waits to librdkafka, a batch a partition; return whether there was anything that must not wait."""
+        now = time.monotonic()
         with self._lock:
-            self._patient = more_comes
-            self._hurried_seconds = now
-            for outbox in self._outboxes.values():
-                if not outbox.under_way:
-                    self._ship(outbox)
+            waiting = [outbox for outbox in self._outboxes.values() if outbox.waiting]
+            patient, self._impatient_once = self._patient and not self._impatient_once, False
+            if self._failure or (patient and all(one.waiting_bytes < PATIENT_BYTES for one in waiting)):
+                return False
+            batches = [(outbox, *outbox.next_batch()) for outbox in waiting]
+        for outbox, batch, size in batches:
+            outbox.under_way, outbox.shipped_seconds = True, now
+            self._produce(outbox, batch, size)
+        return bool(batches)
 
-    def _ship_if_due(self, outbox: Outbox) -> None:
-        """Send what waits of a partition, unless it may wait; called as `_ship` is."""
-        if not self._patient or outbox.waiting_bytes >= PATIENT_BYTES:
-            self._ship(outbox)
-        else:
-            outbox.under_way = False
+    def _end_round(self) -> None:
+        """Wait until all of it is confirmed or has failed."""
+        left = 1
+        while left and not self._stopping:
+            unnamed = self._unnamed
+            left = self._producer.flush(FLUSH_SECONDS)
+            if unnamed is not None:  # the cause has had its turn
+                self._fail(unnamed)
+            if left:
+                self._look_after_brokers(time.monotonic())
 
-    def _ship(self, outbox: Outbox) -> None:
-        """Send what waits of a partition, in order; called with the lock, while nothing of it is under way."""
-        batch, size = outbox.next_batch()
-        outbox.under_way = bool(batch)
-        outbox.shipped_seconds = time.monotonic()
-        if not batch or self._failure:
-            return
+    def _produce(self, outbox: Outbox, batch: list[dict[str, Any]], size: int) -> None:
         # Along a partition an idempotent producer confirms in order, and nothing behind a record that failed.
         last = batch[-1]
         last["callback"] = partial(self._on_delivery, outbox, len(batch), size, last.get("callback"))
@@ -297,7 +348,8 @@ class Producer:
             left = self.stats.unconfirmed_records
             log.warning("%s", self._fail(f"closed while {left} records were not confirmed"))
         self._stopping = True
-        await asyncio.to_thread(self._poller.join)
+        self._bell.set()
+        await asyncio.to_thread(self._thread.join)
 
     async def _room(self, size: int) -> None:
         """Wait until there is room for so many bytes."""
@@ -311,20 +363,6 @@ class Producer:
             if self.stats.unconfirmed_bytes == held:
                 await self._moved.wait()
         raise self._failure
-
-    def _poll(self) -> None:
-        try:
-            while not self._stopping:
-                unnamed = self._unnamed
-                if not self._producer.poll(0.1):
-                    self._look_after_brokers(time.monotonic())
-                if unnamed is not None:  # the cause has had its turn
-                    self._fail(unnamed)
-        except KafkaException as error:  # how a fatal error shows, once and for all
-            self._fail(f"the producer cannot go on: {error.args[0].str()}")
-        except Exception as error:
-            # A thread that ends in silence confirms nothing any more.
-            self._fail(f"the producer cannot go on: {type(error).__name__}: {error}")
 
     def _look_after_brokers(self, now: float) -> None:
         """Give the client its brokers again if no broker answers."""
@@ -340,7 +378,7 @@ class Producer:
         error: KafkaError | None,
         message: Message,
     ) -> None:
-        # Runs in the polling thread, of the last record of a batch. A failure is noted before the count moves, or a
+        # Runs in the producer's thread, of the last record of a batch. A failure is noted before the count moves, or a
         # wait could pass it.
         if error is not None:
             reason = f"{outbox.topic}[{outbox.partition}] did not take {records} records: {error.str()}"
@@ -356,8 +394,7 @@ class Producer:
         outbox.confirmed += records
         self.stats.records_confirmed += records
         self.stats.bytes_confirmed += size
-        with self._lock:
-            self._ship_if_due(outbox)
+        outbox.under_way = False
         if self._waiting:
             self._wake()
 

@@ -99,9 +99,11 @@ async def _send(settings: Settings, recording: Recording, speed: float | None, *
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, ask_to_stop)
     started = monotonic()
-    async with Producer(settings.kafka.librdkafka(bootstrap), compression=settings.frames.compression) as producer:
+    kafka, compression = settings.kafka.librdkafka(bootstrap), settings.frames.compression
+    # A raw record has no lane: a second one would be a message more.
+    async with Producer(kafka, compression=compression, one_request=True) as producer:
         partition = partition_of(recording.source, await producer.partition_count(RAW.name))
-        reader, where = LogReader(settings.kafka.librdkafka(bootstrap)), TopicPartition(RAW.name, partition)
+        reader, where = LogReader(kafka), TopicPartition(RAW.name, partition)
         _, first = await asyncio.to_thread(reader.ends, where)
         with progress(recording, plain=plain, quiet=quiet) as show:
             summary = await pump(recording, producer, settings.frames, speed=speed, on_progress=show, stop=stop)

@@ -93,9 +93,10 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     assert [value[:6] for value in values(kafka, topic) if value] == [b"%06d" % number for number in range(200)]
 
 
-def under_way(producer: Producer) -> bool:
-    """Whether anything is on its way to the broker."""
-    return producer.slowest is not None
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
@@ -103,34 +104,53 @@ def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(producer_module, "PATIENT_SECONDS", 3600.0)
     monkeypatch.setattr(producer_module, "PATIENT_BYTES", 10_000)
+    monkeypatch.setattr(producer_module, "FLUSH_SECONDS", 0.01)
+    looks: list[None] = []
+    look = Producer._send_round
+
+    def counted(producer: Producer) -> bool:
+        looks.append(None)
+        return look(producer)
+
+    monkeypatch.setattr(Producer, "_send_round", counted)
 
     async def run() -> None:
         async with Producer(kafka) as producer:
+
+            async def waits(records: int) -> None:
+                seen = len(looks)
+                await until(lambda: len(looks) > seen + 1)
+                assert producer.stats.unconfirmed_records == records
+
+            async def arrives() -> None:
+                await until(lambda: not producer.stats.unconfirmed_records)
+
             await producer.send(topic, b"0", key="k", partition=0)  # the first record of a partition goes alone
             await producer.flush()
             producer.hurry(more_comes=True)
             await producer.send(topic, b"1", key="k", partition=0)
             await producer.send(topic, b"2", key="k", partition=0)
             producer.hurry(more_comes=True)
-            assert not under_way(producer), "they wait"
+            await waits(2)
             producer.hurry()
             await producer.send(topic, b"3", key="k", partition=0)
-            assert under_way(producer), "nothing more comes: all goes"
-            await producer.flush()
+            await arrives()  # nothing more comes: all goes
             producer.hurry(more_comes=True)
             await producer.send(topic, b"4", key="k", partition=0)
-            assert not under_way(producer)
+            await waits(1)
             await producer.send(topic, b"5" + b"x" * 10_000, key="k", partition=0)
-            assert under_way(producer), "enough for a batch"
+            await arrives()  # enough for a batch
             await producer.send(topic, b"6", key="k", partition=0)
             await producer.flush()  # waits for no company
             producer.hurry(more_comes=True)
             await producer.send(topic, b"7", key="k", partition=0)
+            await waits(1)
             monkeypatch.setattr(producer_module, "PATIENT_SECONDS", 0.0)
             producer.hurry(more_comes=True)
-            assert under_way(producer), "it has waited long enough"
-            producer.hurry(more_comes=True)
-            await producer.send(topic, b"8", key="k", partition=0)  # closing sends it
+            await arrives()  # it has waited long enough
+            monkeypatch.setattr(producer_module, "PATIENT_SECONDS", 3600.0)
+            await producer.send(topic, b"8", key="k", partition=0)
+            await waits(1)  # closing sends it
 
     asyncio.run(run())
     assert [value[:1] for value in values(kafka, topic) if value] == [b"%d" % number for number in range(9)]
@@ -195,11 +215,12 @@ def test_nothing_lands_behind_a_refused_record_that_is_a_producers_first(kafka: 
     assert values(kafka, topic) == []
 
 
-def test_a_record_above_our_own_limit_fails_at_once(kafka: Kafka, topic: str) -> None:
+def test_a_record_above_our_own_limit_fails(kafka: Kafka, topic: str) -> None:
     async def run() -> None:
         async with Producer(kafka) as producer:
+            await producer.send(topic, bytes(9 * 1024 * 1024 + RECORD_OVERHEAD_BYTES), key="k", partition=0)
             with pytest.raises(DeliveryError, match="refused a record of"):
-                await producer.send(topic, bytes(9 * 1024 * 1024 + RECORD_OVERHEAD_BYTES), key="k", partition=0)
+                await producer.flush()
 
     asyncio.run(run())
 
