@@ -115,14 +115,9 @@ class Producer:
     librdkafka's own way is several requests of a partition at a time. A broker that ends then, and has the first but
     did not say so, may get it twice (its issue 4953). And its thread spins while more than five records of a partition
     are under way and others wait. So all of a batch is with it before any is sent: its linger ends only in `flush`.
-
-    one_request: nothing at all is sent before the last answer, so that not even a flush that ends late makes two of a
-    batch: for records whose duplicates nobody could tell, at the price of slower rounds over several partitions.
     """
 
-    def __init__(
-        self, properties: Mapping[str, str | int], *, compression: str = "lz4", one_request: bool = False
-    ) -> None:
+    def __init__(self, properties: Mapping[str, str | int], *, compression: str = "lz4") -> None:
         self._loop = asyncio.get_running_loop()
         self._failure: DeliveryError | None = None
         self._outboxes: dict[tuple[str, int], Outbox] = {}
@@ -143,7 +138,6 @@ class Producer:
                 "acks": "all",
                 "compression.type": compression,
                 "linger.ms": LINGER_MS_MAX,
-                "max.in.flight.requests.per.connection": 1 if one_request else 5,
                 "batch.num.messages": BATCH_RECORDS_MAX,
                 "message.max.bytes": RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES,
                 # We bound the queue ourselves, so that records are refused by nobody in the middle of a batch.
@@ -248,7 +242,7 @@ class Producer:
                 if self._send_round():
                     self._end_round()
                 else:
-                    self._producer.poll(0)  # what is wrong comes to error_cb
+                    self._serve(lambda: self._producer.poll(0))  # what is wrong comes to error_cb
                     self._bell.wait(FLUSH_SECONDS)
                     self._bell.clear()
         except KafkaException as error:  # how a fatal error shows, once and for all
@@ -263,24 +257,29 @@ class Producer:
         with self._lock:
             waiting = [outbox for outbox in self._outboxes.values() if outbox.waiting]
             patient, self._impatient_once = self._patient and not self._impatient_once, False
-            if self._failure or (patient and all(one.waiting_bytes < PATIENT_BYTES for one in waiting)):
+            failed = self._failure or self._unnamed
+            if failed or (patient and all(one.waiting_bytes < PATIENT_BYTES for one in waiting)):
                 return False
             batches = [(outbox, *outbox.next_batch()) for outbox in waiting]
         for outbox, batch, size in batches:
-            outbox.under_way, outbox.shipped_seconds = True, now
-            self._produce(outbox, batch, size)
+            outbox.shipped_seconds = now  # before `under_way`: `slowest` reads them in another thread
+            outbox.under_way = True
+            if not (self._failure or self._unnamed):
+                self._produce(outbox, batch, size)
         return bool(batches)
 
     def _end_round(self) -> None:
         """Wait until all of it is confirmed or has failed."""
-        left = 1
-        while left and not self._stopping:
-            unnamed = self._unnamed
-            left = self._producer.flush(FLUSH_SECONDS)
-            if unnamed is not None:  # the cause has had its turn
-                self._fail(unnamed)
-            if left:
-                self._look_after_brokers(time.monotonic())
+        while self._serve(lambda: self._producer.flush(FLUSH_SECONDS)) and not self._stopping:
+            self._look_after_brokers(time.monotonic())
+
+    def _serve(self, wait: Callable[[], int]) -> int:
+        """Let librdkafka tell what happened; a failure that only follows from another waits for that one's turn."""
+        unnamed = self._unnamed
+        left = wait()
+        if unnamed is not None:
+            self._fail(unnamed)
+        return left
 
     def _produce(self, outbox: Outbox, batch: list[dict[str, Any]], size: int) -> None:
         # Along a partition an idempotent producer confirms in order, and nothing behind a record that failed.
@@ -344,9 +343,9 @@ class Producer:
         try:
             await asyncio.wait_for(self.flush(), 5)
         except (DeliveryError, TimeoutError):
-            self._producer.purge()
             left = self.stats.unconfirmed_records
             log.warning("%s", self._fail(f"closed while {left} records were not confirmed"))
+            self._producer.purge()
         self._stopping = True
         self._bell.set()
         await asyncio.to_thread(self._thread.join)

@@ -238,7 +238,8 @@ class Consumer(FaustConsumer):
             while not (self.should_stop or fetcher.should_stop):
                 batch = await group.next_batch()
                 for partition, records in groupby(batch.records, _partition):
-                    if (assignment := batch.assignments.get(partition)) is not None:
+                    assignment = batch.assignments.get(partition)
+                    if assignment is not None and group.is_current(partition, assignment):
                         await callback(self._message(list(records), partition, assignment))
                     else:  # it has gone, and nothing that was held back must wait for it
                         self.role.producer.hurry()

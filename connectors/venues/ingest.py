@@ -100,8 +100,7 @@ async def _send(settings: Settings, recording: Recording, speed: float | None, *
         loop.add_signal_handler(number, ask_to_stop)
     started = monotonic()
     kafka, compression = settings.kafka.librdkafka(bootstrap), settings.frames.compression
-    # A raw record has no lane: a second one would be a message more.
-    async with Producer(kafka, compression=compression, one_request=True) as producer:
+    async with Producer(kafka, compression=compression) as producer:
         partition = partition_of(recording.source, await producer.partition_count(RAW.name))
         reader, where = LogReader(kafka), TopicPartition(RAW.name, partition)
         _, first = await asyncio.to_thread(reader.ends, where)

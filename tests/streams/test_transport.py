@@ -158,9 +158,11 @@ def test_records_of_a_partition_that_came_together_are_one_message_of_faust() ->
 
 
 def test_records_of_a_partition_that_has_gone_are_dropped_and_nothing_that_was_held_back_waits_for_them() -> None:
-    role, group = Took(), Group([batch((1, 5), (0, 9), assignments={0: 1})])
+    batches = [batch((1, 5), (0, 9), assignments={0: 1}), batch((1, 6), assignments={1: 1})]
+    role, group = Took(), Group(batches)
+    del group.assignments[1]
     [message] = messages_of(consumer_of(role, group))
-    assert (message.partition, role.more_comes, group.done_batches) == (0, [False], 1)
+    assert (message.partition, role.more_comes, group.done_batches) == (0, [False, False], 2)
 
 
 def test_the_role_gets_every_record_in_order_and_batches_wait_for_company_only_while_more_comes() -> None:
