@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
 BATCH_BYTES_MAX = 900_000
 """Less than librdkafka's `batch.size`, so that a batch is one request, and than what a broker takes by default."""
-BATCH_RECORDS_MAX = 1_000_000
-LINGER_MS_MAX = 900_000
+BATCH_RECORDS_MAX, LINGER_MS_MAX = 1_000_000, 900_000
 """The most that librdkafka allows."""
 PATIENT_BYTES = 600_000
 PATIENT_SECONDS = 0.02

@@ -130,6 +130,14 @@ def messages_of(consumer: Any) -> list[Any]:
     return found
 
 
+def fetched(role: Took, *batches: Batch) -> tuple[Any, list[Any]]:
+    """Return a consumer with nothing left to fetch, and the messages that the batches became."""
+    consumer = consumer_of(role, Group(batches))
+    messages = messages_of(consumer)
+    consumer.group = Group()
+    return consumer, messages
+
+
 def stream_of(consumer: Any, messages: Iterable[Any]) -> Any:
     """Return a Faust stream in which these messages wait."""
     waiting = deque(messages)
@@ -166,14 +174,12 @@ def test_records_of_a_partition_that_has_gone_are_dropped_and_nothing_that_was_h
 
 
 def test_the_role_gets_every_record_in_order_and_batches_wait_for_company_only_while_more_comes() -> None:
-    role, group = Took(), Group()
-    consumer = consumer_of(role, Group([batch((0, 1), (0, 2), (1, 7)), batch((0, 3))]))
-    messages = messages_of(consumer)
-    consumer.group = group
+    role = Took()
+    consumer, messages = fetched(role, batch((0, 1), (0, 2), (1, 7)), batch((0, 3)))
     asyncio.run(drive(role, stream_of(consumer, messages)))  # type: ignore[arg-type]
     assert role.records == [(0, 1, b"1"), (0, 2, b"2"), (1, 7, b"7"), (0, 3, b"3")]
     assert role.more_comes == [True, True, True, False]
-    group.batches.append(batch((0, 4)))  # waits, and Faust does not have it yet
+    consumer.group.batches.append(batch((0, 4)))  # waits, and Faust does not have it yet
     role.more_comes.clear()
     asyncio.run(drive(role, stream_of(consumer, messages[:1])))  # type: ignore[arg-type]
     assert role.more_comes == [True, True]
@@ -181,17 +187,15 @@ def test_the_role_gets_every_record_in_order_and_batches_wait_for_company_only_w
 
 @pytest.mark.parametrize("next_assignment", [None, 2])
 def test_what_is_left_of_a_partition_that_goes_is_passed_over(next_assignment: int | None) -> None:
-    role, group = Took(), Group()
-    consumer = consumer_of(role, Group([batch((0, 1), (0, 2), (0, 3), (1, 7))]))
-    messages = messages_of(consumer)
-    consumer.group = group
+    role = Took()
+    consumer, messages = fetched(role, batch((0, 1), (0, 2), (0, 3), (1, 7)))
 
     async def receive(partition: int, offset: int, record: bytes) -> None:
         role.records.append((partition, offset, record))
         if offset == 2:
-            del group.assignments[0]
+            del consumer.group.assignments[0]
             if next_assignment:
-                group.assignments[0] = next_assignment
+                consumer.group.assignments[0] = next_assignment
 
     role.receive = receive  # type: ignore[method-assign]
     asyncio.run(drive(role, stream_of(consumer, messages)))  # type: ignore[arg-type]
@@ -201,10 +205,8 @@ def test_what_is_left_of_a_partition_that_goes_is_passed_over(next_assignment: i
 
 def test_who_else_wants_a_turn_gets_one_between_two_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TURN_SECONDS", -1)  # every turn is over at once
-    role, group = Took(), Group()
-    consumer = consumer_of(role, Group([batch(*((0, offset) for offset in range(10)))]))
-    messages = messages_of(consumer)
-    consumer.group = group
+    role = Took()
+    consumer, messages = fetched(role, batch(*((0, offset) for offset in range(10))))
     seen: list[int] = []
 
     async def other() -> None:
@@ -222,9 +224,7 @@ def test_who_else_wants_a_turn_gets_one_between_two_records(monkeypatch: pytest.
 def test_an_error_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "end_process", end_process)
     role = Took()
-    consumer = consumer_of(role, Group([batch((0, 1))]))
-    messages = messages_of(consumer)
-    consumer.group = Group()
+    consumer, messages = fetched(role, batch((0, 1)))
 
     async def receive(partition: int, offset: int, record: bytes) -> None:
         raise ValueError("broken")

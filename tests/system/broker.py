@@ -1,5 +1,6 @@
 """The questions that tests ask of a broker: where topics end, how far roles are, what was written."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -24,6 +25,14 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 120.0) 
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
         time.sleep(0.1)
     return found
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+    """Wait, beside other tasks, until the condition holds; fail with `what` was awaited."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        await asyncio.sleep(0.02)
 
 
 class Broker:

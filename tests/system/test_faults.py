@@ -7,7 +7,7 @@ Judged as the chaos driver judges: by the pure functions of the roles, run over 
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +36,7 @@ from tests.chaos.oracle import Log, foretell, signals_of
 from tests.chaos.run import all_done, collect, run
 from tests.chaos.scenario import ROLES, Scenario
 from tests.chaos.stage import Stage
+from tests.system.broker import until
 from tests.system.conftest import temporary_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -81,16 +82,6 @@ async def send(stage: Stage, topic: str, records: Sequence[bytes], *, key: str =
         await producer.flush()
 
 
-async def until(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
-    """Wait until a condition holds."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await asyncio.to_thread(condition):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-    except TimeoutError:
-        pytest.fail(f"waited {seconds} s for {what}")
-
-
 @asynccontextmanager
 async def running(stage: Stage, folder: Path) -> AsyncIterator[Crew]:
     """Run one worker of each role."""
@@ -131,7 +122,7 @@ def test_nothing_lands_behind_a_batch_that_the_broker_refuses(lab: Lab) -> None:
                 await send(stage, RAW.name, records[:40], partition=PARTITION)
                 assert await all_done(stage.broker) == []
                 await send(stage, RAW.name, records[40:], partition=PARTITION)
-                await until(lambda: len(crew.endings) >= 2, "the normaliser to end twice")
+                await until(lambda: len(crew.endings) >= 2, "the normaliser to end twice", 120)
                 for ending in crew.endings:
                     assert ending.startswith("normalize-0 ended with 70: ")
                     assert "Message size too large" in ending
@@ -239,7 +230,7 @@ def test_a_full_disk_at_the_broker_costs_delay_only(small_disk: Home) -> None:
                 with ballast.open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - 3_000_000)
                 feed = asyncio.create_task(stage.feed(connection, 4.0, folder))
-                await until(lambda: kafka.pid is None, "the broker to end")
+                await until(lambda: kafka.pid is None, "the broker to end", 120)
                 assert "No space left on device" in kafka.log.read_text(errors="replace")
                 ballast.unlink()
                 await kafka.start()

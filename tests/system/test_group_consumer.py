@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import pytest
 from confluent_kafka import Message
@@ -18,6 +17,7 @@ from tapeline.streams.home import Home
 from tapeline.streams.producer import Producer
 from tapeline.streams.servers import Kafka as KafkaServer
 from tapeline.streams.servers import Servers
+from tests.system.broker import until
 
 pytestmark = pytest.mark.slow
 
@@ -109,13 +109,6 @@ class Member:
                     self.next[partition] = offset + 1
                     self.records.append(record)
             self.group.done()
-
-
-async def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        await asyncio.sleep(0.02)
 
 
 async def fill(kafka: Kafka, topic: str, first: int, count: int) -> None:

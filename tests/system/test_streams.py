@@ -19,6 +19,7 @@ from tapeline.streams.rebootstrap import add_brokers
 from tapeline.streams.registry import Registry, first_free_id
 from tapeline.streams.servers import Servers
 from tapeline.streams.state import LogReader, PartitionTail, StateError, StateStore
+from tests.system.broker import until
 
 pytestmark = pytest.mark.slow
 
@@ -94,12 +95,6 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     assert [value[:6] for value in values(kafka, topic) if value] == [b"%06d" % number for number in range(200)]
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
-
-
 def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
     kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,11 +115,11 @@ def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
 
             async def waits(records: int) -> None:
                 seen = len(looks)
-                await until(lambda: len(looks) > seen + 1)
+                await until(lambda: len(looks) > seen + 1, "two looks", 10)
                 assert producer.stats.unconfirmed_records == records
 
             async def arrives() -> None:
-                await until(lambda: not producer.stats.unconfirmed_records)
+                await until(lambda: not producer.stats.unconfirmed_records, "all to be confirmed", 10)
 
             await producer.send(topic, b"0", key="k", partition=0)  # the first record of a partition goes alone
             await producer.flush()
