@@ -60,6 +60,10 @@ class LogicWorker(Role):
             starts[partition] = min((instance.next_offset for instance in instances), default=0)
         return starts
 
+    def expected(self, partition: int) -> dict[str, int]:
+        """Return the offset that each instance on a partition expects next."""
+        return {f"logic {one.spec.name}": one.next_offset for one in self._instances[partition]}
+
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the instances on these partitions."""
         for partition in partitions:

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 STREAMS_MAX = 10_000
 """Of one connection, whose sequence numbers are remembered: garbage must not make a snapshot too large to save."""
 
+CONNECTIONS_MAX = 1_000
+"""Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on."""
+
 Connections = dict[str, dict[str, int | str]]
 """source -> what its parser remembers."""
 
@@ -97,7 +100,12 @@ class Normalize(Role):
             reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
             await self._reject(partition, offset, [reject], [record], frame.source, frame.time_ns)
             return len(frame)
+        connections.pop(frame.source, None)  # the one that was heard last stands last
         connections[frame.source] = remembered
+        if len(connections) > CONNECTIONS_MAX:
+            silent = next(iter(connections))
+            log.warning("raw[%d]: %s is forgotten, its next break is not seen", partition, silent)
+            del connections[silent]
         if len(remembered) > STREAMS_MAX:
             *_, last = forgotten = list(remembered)[STREAMS_MAX:]
             log.warning("%s: %d streams too many, breaks of %s are not seen", frame.source, len(forgotten), last)

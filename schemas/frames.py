@@ -211,8 +211,11 @@ def seal(*pieces: Buffer) -> bytes:
     return record
 
 
-def unseal(record: Buffer, magic: int, name: str) -> memoryview:
-    """Check size, magic, version and checksum; return the record without the checksum."""
+def unseal(record: Buffer, magic: int, name: str, version: int = VERSION) -> memoryview:
+    """Check size, magic, checksum and version; return the record without the checksum.
+
+    The checksum first: it is that of every version, and a version that was damaged on the way is no newer one.
+    """
     view = memoryview(record)
     if not HEADER_BYTES + CHECKSUM_BYTES <= len(view) <= RECORD_BYTES_MAX:
         raise FrameError(
@@ -221,10 +224,10 @@ def unseal(record: Buffer, magic: int, name: str) -> memoryview:
     found = int.from_bytes(view[:4], "little")
     if found != magic:
         raise FrameError(f"{name} starts with {found:#010x} instead of {magic:#010x}: not ours")
-    if view[4] != VERSION:
-        raise VersionError(f"{name} of version {view[4]}, this program reads version {VERSION}: upgrade it")
     content = view[:-CHECKSUM_BYTES]
     (stored,) = _CHECKSUM.unpack(view[-CHECKSUM_BYTES:])
     if xxhash.xxh3_64_intdigest(content) != stored:
         raise FrameError(f"{name} of {len(view)} bytes does not match its checksum: cut or damaged on the way")
+    if view[4] != version:
+        raise VersionError(f"{name} of version {view[4]}, this program reads version {version}: upgrade it")
     return content

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 import orjson
 
 from tapeline.schemas.errors import FrameError
-from tapeline.schemas.frames import HEADER_BYTES, VERSION, Buffer, seal, unseal
+from tapeline.schemas.frames import HEADER_BYTES, Buffer, seal, unseal
 
+SNAPSHOT_VERSION = 1
+"""Apart from that of the frames: whoever saves state in another way still reads the same records."""
 SNAPSHOT_MAGIC = int.from_bytes(b"TLST", "little")
 _HEADER = struct.Struct("<IB3xI4xqq")
 
@@ -35,13 +37,15 @@ class Snapshot:
         """Return the record's bytes; raise FrameError above RECORD_BYTES_MAX."""
         meta = orjson.dumps(self.meta)
         return seal(
-            _HEADER.pack(SNAPSHOT_MAGIC, VERSION, len(meta), self.next_offset, self.time_ns), meta, self.payload
+            _HEADER.pack(SNAPSHOT_MAGIC, SNAPSHOT_VERSION, len(meta), self.next_offset, self.time_ns),
+            meta,
+            self.payload,
         )
 
     @classmethod
     def decode(cls, record: Buffer) -> "Snapshot":
         """Read a record; raise FrameError unless it is whole, unharmed and of a version read here."""
-        view = unseal(record, SNAPSHOT_MAGIC, "Snapshot")
+        view = unseal(record, SNAPSHOT_MAGIC, "Snapshot", SNAPSHOT_VERSION)
         _, _, meta_bytes, next_offset, time_ns = _HEADER.unpack_from(view)
         payload_start = HEADER_BYTES + meta_bytes
         try:

@@ -43,8 +43,6 @@ ANSWER_SECONDS_MAX = 1
 EVICTED = "Kafka: this process cannot stay in its group (another one has its name, or the broker was started again)"
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
-HELP_SECONDS = 60
-"""So long after all brokers were gone the client gets them again now and then, until a record comes."""
 POLL_INTERVAL_MS_MAX = 600_000
 """More than an owner may take for an answer; the thread polls whatever the loop waits for, and the watchdog knows who
 is stuck. A rebalance waits so long for a member that is gone and that the broker does not miss."""
@@ -102,7 +100,13 @@ class GroupConsumer:
         self._loop = asyncio.get_running_loop()
         client_id = f"tapeline-{instance or os.getpid()}"
         self._orphans = Orphans(
-            properties, topic, group=group, name=instance or client_id, ghost_seconds=ghost_seconds, waits=waits
+            properties,
+            topic,
+            group=group,
+            name=instance or client_id,
+            ghost_seconds=ghost_seconds,
+            waits=waits,
+            on_ends=self._heard_ends,
         )
         self._consumer = Consumer(
             {
@@ -139,14 +143,17 @@ class GroupConsumer:
         self._number = 0
         self._quiet_until = 0.0
         self._lifeline = rebootstrap.Lifeline(self._consumer, properties)
-        self._help_until = 0.0
+        self._alone = False  # all brokers were gone, and no record has come since: the client may have forgotten them
         self._looked = 0.0
-        self._ends: dict[int, int] = {}  # replaced, never changed
+        self._ends: dict[int, int] = {}  # as the client heard with what it fetched; replaced, never changed
+        self._asked_ends: Mapping[int, int] = {}  # as the broker said, also if nothing is fetched any more; likewise
         self._commits: dict[int, int] = {}  # to be committed soon
         self.paused = False
         """Whether the partitions are paused because the loop is behind."""
         self.lost_seconds: float | None = None
         """When the membership was lost (monotonic); None once partitions, or none, were assigned again."""
+        self.joining_seconds: float | None = None
+        """Since when the group owes us an assignment, of partitions or of none (monotonic)."""
         self.committed: dict[int, int] = {}
         """Next offsets that the broker has taken as committed."""
 
@@ -157,6 +164,7 @@ class GroupConsumer:
 
     def start(self) -> None:
         """Join the group."""
+        self.joining_seconds = time.monotonic()
         self._thread.start()
         self._orphans.start()
 
@@ -193,8 +201,12 @@ class GroupConsumer:
         return sum(len(batch.records) for batch in list(self._batches))
 
     def end_offset(self, partition: int) -> int | None:
-        """Return where a partition ends as the client last heard, None before it heard."""
-        return self._ends.get(partition)
+        """Return where a partition ends as we last heard, None before we heard."""
+        heard, asked = self._ends.get(partition), self._asked_ends.get(partition)
+        return heard if asked is None else asked if heard is None else max(heard, asked)
+
+    def _heard_ends(self, ends: Mapping[int, int]) -> None:
+        self._asked_ends = {partition: end for partition, end in ends.items() if end >= 0}  # others are not known
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the broker next offsets, for lag monitors: nothing reads from there. `committed` says what arrived."""
@@ -221,7 +233,7 @@ class GroupConsumer:
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
             return []
-        self._help_until = 0.0
+        self._alone = False
         return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
 
     def _keep_up(self) -> None:
@@ -233,7 +245,7 @@ class GroupConsumer:
             offsets, self._commits = self._commits, {}
             self._commit(offsets)
         now = time.monotonic()
-        if now < self._help_until:
+        if self._alone:
             self._lifeline.give(now)
         if now - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
             self._looked = now
@@ -294,7 +306,7 @@ class GroupConsumer:
 
     def _on_assign(self, consumer: Consumer, found: list[TopicPartition]) -> None:
         partitions = sorted(one.partition for one in found)
-        self.lost_seconds = None
+        self.lost_seconds = self.joining_seconds = None
         starts = self._ask(self._owner.gain(partitions))
         self._number += 1
         self._assignments = {**self._assignments, **dict.fromkeys(partitions, self._number)}
@@ -303,6 +315,7 @@ class GroupConsumer:
             consumer.pause([TopicPartition(self.topic, one) for one in partitions])
 
     def _on_revoke(self, consumer: Consumer, found: list[TopicPartition]) -> None:
+        self.joining_seconds = time.monotonic()
         self._let_go(consumer, found, self._owner.give)
 
     def _on_lost(self, consumer: Consumer, found: list[TopicPartition]) -> None:
@@ -345,7 +358,7 @@ class GroupConsumer:
             return
         now = time.monotonic()
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._help_until = now + HELP_SECONDS
+            self._alone = True
         if now > self._quiet_until:
             self._quiet_until = now + QUIET_SECONDS
             log.warning("Kafka: %s", error.str())

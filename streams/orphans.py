@@ -116,7 +116,7 @@ class Orphans:
     """Looks after the partitions of one topic, in a thread, on behalf of one member.
 
     name: its instance name, or its client id if it has none; waits: whether it waits for something outside, which
-    others may wait for, too (no reason to take them for ghosts).
+    others may wait for, too (no reason to take them for ghosts); on_ends is told where its own partitions end.
     """
 
     def __init__(
@@ -128,11 +128,13 @@ class Orphans:
         name: str,
         ghost_seconds: float,
         waits: Callable[[], bool],
+        on_ends: Callable[[Mapping[int, int]], None],
     ) -> None:
         self._properties = properties
         self._topic, self._group, self._name = topic, group, name
         self._judge = Judge(name, ghost_seconds)
         self._waits = waits
+        self._on_ends = on_ends
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"orphans-{topic}", daemon=True)
 
@@ -175,6 +177,9 @@ class Orphans:
         done: dict[int, int] = {}
         ends: dict[int, int] = {}
         others = [one for member in members.values() if member.name != self._name for one in member.partitions]
+        ours = [one for member in members.values() if member.name == self._name for one in member.partitions]
+        if ours:
+            self._on_ends(offsets.ends([TopicPartition(self._topic, partition) for partition in ours]))
         if others and not self._waits():
             where = [TopicPartition(self._topic, partition) for partition in others]
             done, ends = offsets.committed(self._group, where), offsets.ends(where)

@@ -209,6 +209,10 @@ class Role(ABC):
             self.stats.checkpoints.add(time.monotonic() - started)
         return offsets
 
+    def expected(self, partition: int) -> dict[str, int]:
+        """Return the offset that each part of the role expects next of a partition, by the part's name."""
+        return {f"role {self.name}": self._next[partition]}
+
     def next_offset(self, partition: int) -> int:
         """The first offset not yet in the state of a partition this role has."""
         return self._next[partition]

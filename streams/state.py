@@ -155,8 +155,8 @@ class StateStore:
         self._newest: dict[int, dict[str, Snapshot]] = {}
         self.saved_ns: dict[int, int] = {}
         """When the newest snapshot of a partition was made, of those that can be used."""
-        self.refused: dict[int, str] = {}
-        """Partitions with a snapshot that could not be used, and why: what it held must be made by reading again."""
+        self.refused: dict[int, dict[str, str]] = {}
+        """By partition, units whose newest snapshot could not be used, and why: it must be made by reading again."""
 
     async def load(self, partitions: Iterable[int]) -> dict[int, dict[str, Snapshot]]:
         """Return the newest snapshot of every unit of these partitions: {partition: {unit: snapshot}}.
@@ -232,7 +232,7 @@ class StateStore:
         except (FrameError, VersionError) as error:
             # An older snapshot is as good: it only means reading more again.
             log.error("snapshot %s is refused: %s. Its state is made anew by reading again", where, error)
-            self.refused[partition] = f"snapshot {where} is refused: {error}"
+            self.refused.setdefault(partition, {})[unit] = f"snapshot {where} is refused: {error}"
             return
         if snapshot.meta.get("topic_id") != self._topic_id:
             raise StateError(
@@ -241,4 +241,5 @@ class StateStore:
                 f"{STATE.name} together (and use an empty database), or bring the old topic back"
             )
         newest[unit] = snapshot
+        self.refused.get(partition, {}).pop(unit, None)
         self.saved_ns[partition] = self._reader.time_ms * 1_000_000

@@ -195,14 +195,16 @@ class Consumer(FaustConsumer):
                     "were there are lost. Bring them back, or start with new topics and an empty database"
                 )
             if start < first:
-                if (refused := role.store.refused.get(partition)) is not None:
+                for refused in role.store.refused.get(partition, {}).values():
                     raise TapelineError(
                         f"{refused}. Its state cannot be made anew, because {where} begins at {first} only: run the "
                         "version that wrote it, or start with new topics and an empty database"
                     )
-                if start > 0:
-                    lost = f"records {start} to {first - 1} were removed before role {role.name} read them"
-                    log.error("%s: %s", where, lost)
+                for who, expected in role.expected(partition).items():
+                    if 0 < expected < first:
+                        log.error(
+                            "%s: records %d to %d were removed before %s read them", where, expected, first - 1, who
+                        )
                 starts[partition] = first
                 role.start_at(partition, first)
         return starts

@@ -17,6 +17,8 @@ from tapeline.streams.stats import WatchdogState
 LOOK_SECONDS = 1.0
 TURNS = 10
 """So many times as long a partition may wait for its turn while others keep the role busy."""
+TURNS_OF_OTHERS = 4
+"""So many times as long the group may owe us an assignment: others save and restore their state meanwhile."""
 SUSPECT_SHARE = 0.2
 """Of the time after which a process is ended: so long something may stand still before it is worth showing."""
 
@@ -33,6 +35,8 @@ class Facts:
     """The partition that has not confirmed what was sent for longest, and since when."""
     lost_seconds: float | None = None
     """When the group membership was lost; None while there is one."""
+    joining_seconds: float | None = None
+    """Since when the group owes us an assignment; None while it does not."""
     loop_seconds: float = 0.0
     """When the loop last showed that it runs."""
     waits_for: str = ""
@@ -49,7 +53,7 @@ class Judge:
         """Partition -> how far it was, since when, and since when that counts."""
 
     def look(self, now: float, facts: Facts) -> tuple[float, str]:
-        """Return (seconds, what stands still), the worst first; (0, "") if all is well."""
+        """Return how bad it is, in seconds, and what stands still for how long: the worst; (0, "") if all is well."""
         if now - self._looked > 5 * LOOK_SECONDS:
             # We stood still ourselves (a stopped process, a suspended machine): nothing is known about that time.
             self._moved = {what: (done, now, now) for what, (done, _, _) in self._moved.items()}
@@ -58,7 +62,7 @@ class Judge:
         due = {} if facts.waits_for else facts.partitions
         busy = facts.behind and any(self._moved.get(what, one)[0] != one[0] for what, one in due.items())
         moved: dict[str, tuple[int, float, float]] = {}
-        found = [(0.0, "")]
+        found: list[tuple[float, float, str]] = [(0.0, 0.0, "")]
         for what, (done, end) in due.items():
             before, since, counts = self._moved.get(what, (done, now, now))
             if done >= end or done != before:
@@ -66,15 +70,23 @@ class Judge:
             elif busy:
                 counts = now
             moved[what] = done, since, counts
-            found.append((max(now - counts, (now - since) / TURNS), f"{what} does not move ({done} of {end})"))
+            badness = max(now - counts, (now - since) / TURNS)
+            found.append((badness, now - since, f"{what} does not move ({done} of {end})"))
         self._moved = moved
         if facts.unconfirmed is not None:
             what, since = facts.unconfirmed
-            found.append((now - max(since, self._awake), f"the broker does not confirm what was sent to {what}"))
-        found.append((now - facts.loop_seconds, "the event loop does not run"))
+            seconds = now - max(since, self._awake)
+            found.append((seconds, seconds, f"the broker does not confirm what was sent to {what}"))
+        seconds = now - facts.loop_seconds
+        found.append((seconds, seconds, "the event loop does not run"))
         if facts.lost_seconds is not None:
-            found.append((now - facts.lost_seconds, "the membership of the group was lost and does not come back"))
-        return max(found, key=lambda one: one[0])
+            seconds = now - facts.lost_seconds
+            found.append((seconds, seconds, "the membership of the group was lost and does not come back"))
+        if facts.joining_seconds is not None:
+            seconds = now - max(facts.joining_seconds, self._awake)
+            found.append((seconds / TURNS_OF_OTHERS, seconds, "the group does not say which partitions are ours"))
+        badness, seconds, what = max(found, key=lambda one: one[0])
+        return badness, f"{what}, for {seconds:.0f} s" if what else ""
 
 
 class Watchdog:
@@ -104,12 +116,11 @@ class Watchdog:
         while not self._stopping.wait(LOOK_SECONDS) and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop_runs)
             now = time.monotonic()
-            seconds, what = judge.look(now, self._facts())
-            reason = f"{what}, for {seconds:.0f} s"
-            if seconds > self._stuck_seconds:
+            badness, reason = judge.look(now, self._facts())
+            if badness > self._stuck_seconds:
                 stats.watchdog, stats.watchdog_reason = WatchdogState.ENDING, reason
                 self._end(f"the watchdog ends this process: {reason}")
-            suspect = seconds > self._stuck_seconds * SUSPECT_SHARE
+            suspect = badness > self._stuck_seconds * SUSPECT_SHARE
             stats.watchdog = WatchdogState.SUSPECT if suspect else WatchdogState.OK
             stats.watchdog_reason = reason if suspect else ""
 
@@ -122,6 +133,7 @@ class Watchdog:
             unconfirmed=self._role.producer.slowest,
             behind=self._group.paused,
             lost_seconds=self._group.lost_seconds,
+            joining_seconds=self._group.joining_seconds,
             loop_seconds=self._loop_seconds,
             waits_for=self._role.stats.waits_for,
         )

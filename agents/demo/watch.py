@@ -15,6 +15,7 @@ from tapeline.agents.demo.meter import Meter, Reading
 from tapeline.connectors.stores.reader import connect, count_received, newest_received
 from tapeline.schemas import Instrument, RawFrame, Signal, TapelineError, TickFrame, UnavailableError
 from tapeline.schemas.topics import INSTRUMENTS, RAW, REJECTED, SIGNALS, TICKS
+from tapeline.streams.frame_reader import FrameReader
 from tapeline.streams.settings import Settings, database_dsn, kafka_bootstrap
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Watch:
         self._instruments = instruments
         self._dsn = database_dsn(settings)
         self._meter = Meter(settings.worker.snapshot_seconds)
+        self._frames = FrameReader()
         self._stopping = threading.Event()
         self.reading = Reading()
         properties = settings.kafka.librdkafka(kafka_bootstrap(settings)) | {
@@ -98,7 +100,9 @@ class Watch:
                 case RAW.name:
                     meter.take_raw(partition, offset, at_ms, len(RawFrame.decode(value)), now_ms)
                 case TICKS.name:
-                    meter.take_ticks(partition, offset, at_ms, TickFrame.decode(value), now_ms)
+                    frame = TickFrame.decode(value)
+                    if self._frames.take(frame):
+                        meter.take_ticks(partition, offset, at_ms, frame, now_ms)
                 case SIGNALS.name:
                     meter.take_signal(partition, offset, at_ms, Signal.decode(value), now_ms)
                 case REJECTED.name:

@@ -129,6 +129,8 @@ class Bench:
             for pipeline in pipelines:
                 of_pipelines[pipeline.name] = await latency.pipeline(pipeline, rate)
                 self._say(pipeline.name, of_pipelines[pipeline.name])
+                if pipeline.name == OURS and of_pipelines[OURS] is None:
+                    self._fault(f"we do not keep up with {rate:,} messages/s")
             ours = of_pipelines.pop(OURS, None)
             label = f"{rate // 1_000}k"
             for linger_ms in LINGERS_MS:

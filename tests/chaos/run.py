@@ -86,8 +86,6 @@ async def run(
     beside the stage's.
     """
     outcome = Outcome(scenario)
-    for one in scenario.disturbances:
-        outcome.kinds[one.kind] = outcome.kinds.get(one.kind, 0) + 1
     snapshots = {"TAPELINE_WORKER__SNAPSHOT_SECONDS": str(scenario.snapshot_seconds)}
     async with stage.run(snapshots | dict(settings or {})) as folder:
         outcome.passed("topics made")
@@ -105,7 +103,7 @@ async def run(
                 await _flowing(stage.broker, len(connections))
                 outcome.passed("first records")
                 for one in scenario.disturbances:
-                    tasks.create_task(_disturb(stage, crew, one))
+                    tasks.create_task(_disturb(stage, crew, one, outcome))
             outcome.passed("input and disturbances")
             outcome.differences += [fault for feed in feeds if (fault := feed.result()) is not None]
             outcome.differences += await all_done(stage.broker)
@@ -124,7 +122,7 @@ async def run(
     return outcome, known
 
 
-async def _disturb(stage: Stage, crew: Crew, one: Disturbance) -> None:
+async def _disturb(stage: Stage, crew: Crew, one: Disturbance, outcome: Outcome) -> None:
     await asyncio.sleep(one.at_seconds)
     match one.kind:
         case Kind.KILL:
@@ -143,6 +141,7 @@ async def _disturb(stage: Stage, crew: Crew, one: Disturbance) -> None:
             await stage.kill_broker()
         case Kind.DATABASE:
             await stage.stop_database(one.lasts_seconds)
+    outcome.kinds[one.kind] = outcome.kinds.get(one.kind, 0) + 1  # it was done
 
 
 async def _flowing(broker: Broker, connections: int) -> None:

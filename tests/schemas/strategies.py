@@ -20,6 +20,7 @@ from tapeline.schemas import (
     TickFrame,
     Ticks,
 )
+from tapeline.schemas.frames import CHECKSUM_BYTES, seal
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 sources = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
@@ -106,3 +107,8 @@ instruments = st.builds(
     tick=st.none() | decimals,
     base=st.none() | names,
 )
+
+
+def of_a_newer_version(record: bytes) -> bytes:
+    """Return a whole record as a later program writes it."""
+    return seal(record[:4] + bytes([record[4] + 1]) + record[5:-CHECKSUM_BYTES])

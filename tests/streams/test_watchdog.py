@@ -26,7 +26,7 @@ def test_a_partition_with_data_that_does_not_move_is_named() -> None:
     judge = Judge(0)
     seconds, what = watch(judge, 1, 40, Facts(partitions={"raw[0]": (10, 12), "raw[1]": (5, 5)}))
     assert seconds > STUCK_SECONDS
-    assert what == "raw[0] does not move (10 of 12)"
+    assert what == "raw[0] does not move (10 of 12), for 40 s"
 
 
 def test_a_partition_that_moves_slowly_is_well() -> None:
@@ -47,7 +47,7 @@ def test_a_partition_may_wait_for_its_turn_while_others_keep_the_role_busy() -> 
         partitions = {"raw[0]": (10, 12), "raw[1]": (now, 1_000_000)}
         seconds, what = judge.look(float(now), Facts(partitions=partitions, behind=True, loop_seconds=float(now)))
     assert seconds > STUCK_SECONDS, "but not for ever"
-    assert what == "raw[0] does not move (10 of 12)"
+    assert what == "raw[0] does not move (10 of 12), for 398 s"
 
 
 def test_a_busy_role_in_which_nothing_moves_any_more_is_stuck() -> None:
@@ -65,7 +65,7 @@ def test_a_stuck_partition_is_seen_beside_one_that_moves() -> None:
     for now in range(1, 40):
         partitions = {"raw[0]": (10, 12), "raw[1]": (now, 1_000_000)}
         seconds, what = judge.look(float(now), Facts(partitions=partitions, loop_seconds=float(now)))
-    assert (seconds, what) == (38, "raw[0] does not move (10 of 12)")
+    assert (seconds, what) == (38, "raw[0] does not move (10 of 12), for 38 s")
 
 
 def test_data_that_comes_late_is_waited_for_from_then_on() -> None:
@@ -85,7 +85,7 @@ def test_a_role_that_waits_for_its_database_is_well() -> None:
 
 def test_a_partition_whose_broker_confirms_nothing_is_stuck_whatever_others_do() -> None:
     seconds, what = watch(Judge(0), 1, 40, Facts(unconfirmed=("ticks[2]", 5.0)))
-    assert (seconds, what) == (36, "the broker does not confirm what was sent to ticks[2]")
+    assert (seconds, what) == (36, "the broker does not confirm what was sent to ticks[2], for 36 s")
 
 
 def test_a_lost_membership_that_does_not_come_back_is_stuck() -> None:
@@ -94,9 +94,17 @@ def test_a_lost_membership_that_does_not_come_back_is_stuck() -> None:
     assert "membership" in what
 
 
+def test_a_group_that_never_says_which_partitions_are_ours_is_stuck_after_others_had_their_time() -> None:
+    seconds, _ = watch(Judge(0), 1, 90, joining_seconds=1.0)
+    assert seconds < STUCK_SECONDS
+    seconds, what = watch(Judge(0), 1, 130, joining_seconds=1.0)
+    assert seconds > STUCK_SECONDS
+    assert what == "the group does not say which partitions are ours, for 130 s"
+
+
 def test_a_loop_that_hangs_is_stuck() -> None:
     seconds, what = watch(Judge(0), 1, 40, loop_seconds=2.0)
-    assert (seconds, what) == (39, "the event loop does not run")
+    assert (seconds, what) == (39, "the event loop does not run, for 39 s")
 
 
 def test_a_process_that_stood_still_itself_begins_anew() -> None:

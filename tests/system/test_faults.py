@@ -36,6 +36,7 @@ from tests.chaos.oracle import Log, foretell, signals_of
 from tests.chaos.run import all_done, collect, run
 from tests.chaos.scenario import ROLES, Scenario
 from tests.chaos.stage import Stage
+from tests.schemas.strategies import of_a_newer_version
 from tests.system.broker import until
 from tests.system.conftest import temporary_home
 
@@ -146,7 +147,7 @@ def test_a_snapshot_that_cannot_be_read_is_made_anew(lab: Lab, damage: str) -> N
             case "cut":
                 return value[:-5]
             case _:
-                return value[:4] + bytes([value[4] + 1]) + value[5:]
+                return of_a_newer_version(value)
 
     async def play(stage: Stage) -> None:
         async with stage.run({}) as folder:
@@ -172,7 +173,8 @@ def test_a_snapshot_that_cannot_be_read_is_made_anew(lab: Lab, damage: str) -> N
     lab.runner.run(play(lab.stage))
 
 
-def test_a_damaged_frame_goes_to_rejected_and_nothing_else_is_lost(lab: Lab) -> None:
+@pytest.mark.parametrize("place", [4, 100], ids=["the version", "a tick"])
+def test_a_damaged_frame_goes_to_rejected_and_nothing_else_is_lost(lab: Lab, place: int) -> None:
     records = raw_frames(*[25] * 120)
 
     async def play(stage: Stage) -> None:
@@ -181,7 +183,7 @@ def test_a_damaged_frame_goes_to_rejected_and_nothing_else_is_lost(lab: Lab) -> 
                 await send(stage, RAW.name, records[:60], partition=PARTITION)
                 assert await all_done(stage.broker) == []
                 *_, (partition, _, last) = stage.broker.records(TICKS.name)
-                damaged = last[:100] + bytes([last[100] ^ 0x10]) + last[101:]
+                damaged = last[:place] + bytes([last[place] ^ 0x10]) + last[place + 1 :]
                 await send(stage, TICKS.name, [damaged], partition=partition)
                 await send(stage, RAW.name, records[60:], partition=PARTITION)
                 assert await all_done(stage.broker) == []

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.streams import group_consumer, orphans, rebootstrap
 from tapeline.streams.group_consumer import GroupConsumer
+from tapeline.streams.groups import Offsets
 from tapeline.streams.home import Home
 from tapeline.streams.producer import Producer
 from tapeline.streams.servers import Kafka as KafkaServer
@@ -91,6 +92,7 @@ class Member:
 
     async def give(self, partitions: Sequence[int]) -> None:
         self.calls.append(("give", tuple(partitions)))
+        self.group.commit({partition: self.next[partition] for partition in partitions})
 
     async def lose(self, partitions: Sequence[int]) -> None:
         self.calls.append(("lose", tuple(partitions)))
@@ -341,10 +343,35 @@ def test_a_clean_stop_commits_what_was_given(kafka: Kafka, topic: str) -> None:
         await fill(kafka, topic, 0, 3)
         async with Member(kafka, topic) as member:
             await until(lambda: len(member.records) == 3 * PARTITIONS, "all records")
-            member.group.commit(dict.fromkeys(range(PARTITIONS), 3))
-            await until(lambda: member.group.committed == dict.fromkeys(range(PARTITIONS), 3), "the offsets")
         assert member.calls[-1] == ("give", tuple(range(PARTITIONS)))
         assert member.group.partitions == frozenset()
+        offsets = Offsets(kafka)
+        where = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        assert offsets.committed(topic, where) == dict.fromkeys(range(PARTITIONS), 3)
+        offsets.close()
+
+    run(test)
+
+
+def waits_for_the_group(member: Member) -> bool:
+    return member.group.joining_seconds is not None
+
+
+def test_where_partitions_end_is_known_also_if_nothing_is_fetched_any_more(kafka: Kafka, topic: str) -> None:
+    """A client that stalls in silence would else believe that it has everything, and the watchdog with it."""
+
+    async def test() -> None:
+        async with Member(kafka, topic) as member:
+            assert waits_for_the_group(member)
+            await until(lambda: len(member.group.partitions) == PARTITIONS, "the partitions")
+            assert not waits_for_the_group(member)
+            client = member.group._consumer
+            client.pause([TopicPartition(topic, partition) for partition in range(PARTITIONS)])
+            await fill(kafka, topic, 0, 3)
+            await until(
+                lambda: [member.group.end_offset(one) for one in range(PARTITIONS)] == [3] * PARTITIONS, "the ends"
+            )
+            assert member.records == []
 
     run(test)
 

@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition
 from tapeline.schemas import Snapshot
 from tapeline.schemas.topics import STATE
 from tapeline.streams.producer import Producer
+from tests.schemas.strategies import of_a_newer_version
 from tests.system.conftest import temporary_home
 from tests.system.platform import TAPELINE, Platform, wait_until
 
@@ -58,14 +59,11 @@ def put_snapshot(platform: Platform, partition: int, record: bytes) -> None:
     asyncio.run(send())
 
 
-def of_a_newer_version() -> bytes:
-    record = bytearray(Snapshot(1_000_000, 0).encode())
-    record[4] += 1
-    return bytes(record)
+NEWER = of_a_newer_version(Snapshot(1_000_000, 0).encode())
 
 
 def test_a_snapshot_of_a_newer_version_is_refused_and_its_state_made_anew(stage: Platform, tmp_path: Path) -> None:
-    put_snapshot(stage, partition := the_partition(stage), of_a_newer_version())
+    put_snapshot(stage, partition := the_partition(stage), NEWER)
     log = tmp_path / "worker.log"
     worker = normalize(stage, log)
     try:
@@ -81,7 +79,7 @@ def test_a_snapshot_of_a_newer_version_is_refused_and_its_state_made_anew(stage:
 
 def test_what_cannot_be_made_anew_ends_the_role_with_the_reason(stage: Platform, tmp_path: Path) -> None:
     partition = the_partition(stage)
-    put_snapshot(stage, partition, of_a_newer_version())
+    put_snapshot(stage, partition, NEWER)
     deleted = stage.admin.delete_records([TopicPartition("raw", partition, 2)])
     assert [future.result(30).low_watermark for future in deleted.values()] == [2]
     log = tmp_path / "worker.log"

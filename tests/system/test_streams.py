@@ -19,6 +19,7 @@ from tapeline.streams.rebootstrap import add_brokers
 from tapeline.streams.registry import Registry, first_free_id
 from tapeline.streams.servers import Servers
 from tapeline.streams.state import LogReader, PartitionTail, StateError, StateStore
+from tests.schemas.strategies import of_a_newer_version
 from tests.system.broker import until
 
 pytestmark = pytest.mark.slow
@@ -356,9 +357,8 @@ def test_snapshots_of_another_topic_are_refused_and_newer_ones_passed_over(kafka
     async def run() -> None:
         async with Producer(kafka) as producer:
             await StateStore("mine", kafka, producer, "old log").save(0, "a", Snapshot(5, 0))
-            newer = bytearray(Snapshot(5, 0).encode())
-            newer[4] = 2
-            await producer.send(STATE.name, bytes(newer), key="mine/b", partition=1)
+            newer = of_a_newer_version(Snapshot(5, 0).encode())
+            await producer.send(STATE.name, newer, key="mine/b", partition=1)
             await producer.flush()
             store = StateStore("mine", kafka, producer, "new log")
             with pytest.raises(StateError, match="its input was made anew"):
@@ -366,7 +366,7 @@ def test_snapshots_of_another_topic_are_refused_and_newer_ones_passed_over(kafka
             await producer.send(STATE.name, Snapshot(4, 0, {"topic_id": "new log"}).encode(), key="mine/c", partition=1)
             await producer.flush()
             assert (await store.load([1]))[1].keys() == {"c"}, "a newer one is passed over, the others are taken"
-            assert "upgrade" in store.refused[1]
+            assert "upgrade" in store.refused[1]["b"]
             store.forget([1])
             store.close()
 

@@ -55,6 +55,11 @@ def shares(platform: Platform) -> list[int]:
         return []
 
 
+def lag(platform: Platform) -> int:
+    """How many records wait for the normalisers."""
+    return sum(platform.ends("raw").values()) - sum(platform.committed("normalize", "raw").values())
+
+
 def test_unnamed_workers_share_the_partitions_and_one_goes_on_alone(stage: Platform, tmp_path: Path) -> None:
     with worker(stage, tmp_path / "a.log") as first:
         wait_until(lambda: shares(stage) == [4], "the first worker to have all")
@@ -68,20 +73,24 @@ def test_unnamed_workers_share_the_partitions_and_one_goes_on_alone(stage: Platf
     assert (tmp_path / "a.log").read_text().count("lost its membership") == 0, "no worker evicts another"
 
 
-def test_a_worker_that_joins_under_load_costs_nobody_a_restart(stage: Platform, tmp_path: Path) -> None:
+def test_workers_that_come_and_go_under_load_cost_nobody_a_restart(stage: Platform, tmp_path: Path) -> None:
     """All queues are full: what waits in them belongs to partitions that stay as well as to those that go."""
     small = {"TAPELINE_FRAMES__MESSAGES_MAX": "3"}
     for seed in range(4):
-        stage.cli("ingest", "sim", "--seed", str(seed), "--seconds", "12", "--rate", "3000", "--quiet", env=small)
+        stage.cli("ingest", "sim", "--seed", str(seed), "--seconds", "24", "--rate", "3000", "--quiet", env=small)
     with worker(stage, tmp_path / "a.log") as first:
         wait_until(lambda: sum(stage.committed("normalize", "raw").values()) > 0, "the first worker to get on")
         with worker(stage, tmp_path / "b.log") as second:
             wait_until(lambda: shares(stage) == [2, 2], "two workers to share")
-            lag = sum(stage.ends("raw").values()) - sum(stage.committed("normalize", "raw").values())
-            assert lag > 1_000, "there is much to do when the second comes"
-            wait_until(lambda: stage.committed("normalize", "raw") == stage.ends("raw"), "all to be done")
-            assert first.poll() is second.poll() is None
-    for log in ("a.log", "b.log"):
+            with worker(stage, tmp_path / "c.log") as third:
+                wait_until(lambda: shares(stage) == [1, 1, 2], "three workers to share")
+                assert lag(stage) > 1_000, "there is much to do when the third comes"
+                assert first.poll() is second.poll() is third.poll() is None
+        wait_until(lambda: shares(stage) == [4], "the first to have all again")
+        wait_until(lambda: lag(stage) == 0, "all to be done")
+        assert first.poll() is None
+    assert first.returncode == second.returncode == third.returncode == 0
+    for log in ("a.log", "b.log", "c.log"):
         assert "cannot go on" not in (tmp_path / log).read_text()
 
 

@@ -1,4 +1,4 @@
-"""The peer `faust`: a plain Faust app as its docs teach it. Its models, its transport, its producer.
+"""The peer `faust`: a plain Faust app: its agent, its transport, its producer; orjson instead of its slower models.
 
 Run as `contract.PythonPeer` says. Each process of two has half of the partitions, by Faust's own assignor.
 """
