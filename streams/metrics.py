@@ -173,7 +173,8 @@ METRICS: tuple[Metric, ...] = (
         GAUGE,
         "By",
         "Size of the newest snapshots of the partition.",
-        "Kilobytes, steady; grows with the number of instruments. The most for one snapshot is 8 MiB.",
+        "Kilobytes, steady; grows with the number of instruments. 0 before a worker saved its first one, and always "
+        "for `persist`, whose state is in the database. The most for one snapshot is 8 MiB.",
         lambda one, _: one.snapshot_bytes,
     ),
     Metric(
