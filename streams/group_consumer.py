@@ -153,7 +153,9 @@ class GroupConsumer:
         self.lost_seconds: float | None = None
         """When the membership was lost (monotonic); None once partitions, or none, were assigned again."""
         self.joining_seconds: float | None = None
-        """Since when the group owes us an assignment, of partitions or of none (monotonic)."""
+        """Since when the group owes us the first assignment, be it of nothing (monotonic); None once it came."""
+        self.asking = False
+        """Whether the owner is asked just now: no partition moves meanwhile, and the owner bounds its answer."""
         self.committed: dict[int, int] = {}
         """Next offsets that the broker has taken as committed."""
 
@@ -233,7 +235,8 @@ class GroupConsumer:
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
             return []
-        self._alone = False
+        if first.error() is None:
+            self._alone = False
         return [first, *self._consumer.consume(BATCH_RECORDS - 1, 0)]
 
     def _keep_up(self) -> None:
@@ -315,7 +318,6 @@ class GroupConsumer:
             consumer.pause([TopicPartition(self.topic, one) for one in partitions])
 
     def _on_revoke(self, consumer: Consumer, found: list[TopicPartition]) -> None:
-        self.joining_seconds = time.monotonic()
         self._let_go(consumer, found, self._owner.give)
 
     def _on_lost(self, consumer: Consumer, found: list[TopicPartition]) -> None:
@@ -336,14 +338,18 @@ class GroupConsumer:
     def _ask(self, question: Coroutine[Any, Any, Result]) -> Result:
         # The owner bounds its answers, so this does not wait for ever; nor does it when the loop has ended.
         future = asyncio.run_coroutine_threadsafe(question, self._loop)
-        while True:
-            try:
-                return future.result(1.0)
-            except TimeoutError:
-                if future.done():
-                    raise
-                if not self._loop.is_running():
-                    raise TapelineError("the loop ended while partitions came or went") from None
+        self.asking = True
+        try:
+            while True:
+                try:
+                    return future.result(1.0)
+                except TimeoutError:
+                    if future.done():
+                        raise
+                    if not self._loop.is_running():
+                        raise TapelineError("the loop ended while partitions came or went") from None
+        finally:
+            self.asking = False
 
     def _look_at(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:

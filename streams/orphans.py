@@ -52,7 +52,7 @@ class Remedy(NamedTuple):
 class Judge:
     """Decides what one member does about the others; time is handed in.
 
-    ghost_seconds: who has work and does none of it for so long is gone. More than any watchdog allows.
+    ghost_seconds: who has work and does none of it for so long is gone; more than a watchdog allows who does nothing.
     """
 
     def __init__(self, name: str, ghost_seconds: float) -> None:

@@ -17,8 +17,8 @@ from tapeline.streams.stats import WatchdogState
 LOOK_SECONDS = 1.0
 TURNS = 10
 """So many times as long a partition may wait for its turn while others keep the role busy."""
-TURNS_OF_OTHERS = 4
-"""So many times as long the group may owe us an assignment: others save and restore their state meanwhile."""
+OTHERS_SECONDS_MAX = 90
+"""So long others may save and restore their state, after the session of one that is gone, while we wait to join."""
 SUSPECT_SHARE = 0.2
 """Of the time after which a process is ended: so long something may stand still before it is worth showing."""
 
@@ -36,7 +36,7 @@ class Facts:
     lost_seconds: float | None = None
     """When the group membership was lost; None while there is one."""
     joining_seconds: float | None = None
-    """Since when the group owes us an assignment; None while it does not."""
+    """Since when the group owes us the first assignment and others have had their time; None while it does not."""
     loop_seconds: float = 0.0
     """When the loop last showed that it runs."""
     waits_for: str = ""
@@ -84,7 +84,7 @@ class Judge:
             found.append((seconds, seconds, "the membership of the group was lost and does not come back"))
         if facts.joining_seconds is not None:
             seconds = now - max(facts.joining_seconds, self._awake)
-            found.append((seconds / TURNS_OF_OTHERS, seconds, "the group does not say which partitions are ours"))
+            found.append((seconds, seconds, "the group does not say which partitions are ours, others had their time"))
         badness, seconds, what = max(found, key=lambda one: one[0])
         return badness, f"{what}, for {seconds:.0f} s" if what else ""
 
@@ -133,11 +133,12 @@ class Watchdog:
             unconfirmed=self._role.producer.slowest,
             behind=self._group.paused,
             lost_seconds=self._group.lost_seconds,
-            joining_seconds=self._group.joining_seconds,
             loop_seconds=self._loop_seconds,
             waits_for=self._role.stats.waits_for,
         )
-        for partition in self._group.partitions:
+        if (joining := self._group.joining_seconds) is not None:
+            facts.joining_seconds = joining + OTHERS_SECONDS_MAX + self._role.settings.worker.session_timeout_seconds
+        for partition in () if self._group.asking else self._group.partitions:
             stats, end = self._role.stats.partitions.get(partition), self._group.end_offset(partition)
             if stats is not None:
                 # The client hears of the end with its first answer, also of an empty partition.

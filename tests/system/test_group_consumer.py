@@ -370,8 +370,15 @@ def test_where_partitions_end_is_known_also_if_nothing_is_fetched_any_more(
             await until(lambda: len(member.group.partitions) == PARTITIONS, "the partitions")
             assert not waits_for_the_group(member)
             fetch = member.group._fetch
-            monkeypatch.setattr(member.group, "_fetch", lambda: fetch() if goes_on.wait() else [])
+            hangs = threading.Event()
+
+            def hanging() -> list[Message]:
+                hangs.set()
+                return fetch() if goes_on.wait() else []
+
+            monkeypatch.setattr(member.group, "_fetch", hanging)
             try:
+                await until(hangs.is_set, "the member to hang")
                 await fill(kafka, topic, 0, 3)
                 ends = [3] * PARTITIONS
                 await until(lambda: [member.group.end_offset(one) for one in range(PARTITIONS)] == ends, "the ends")
