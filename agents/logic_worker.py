@@ -55,9 +55,10 @@ class LogicWorker(Role):
         starts: dict[int, int] = {}
         for partition in partitions:
             found = snapshots[partition]
-            instances = [Instance(spec, self._name_of, found.get(spec.unit(partition))) for spec in self._specs]
-            self._instances[partition] = instances
-            starts[partition] = min((instance.next_offset for instance in instances), default=0)
+            self._instances[partition] = [
+                Instance(spec, self._name_of, found.get(spec.unit(partition))) for spec in self._specs
+            ]
+            starts[partition] = min(self.expected(partition).values(), default=0)
         return starts
 
     def expected(self, partition: int) -> dict[str, int]:

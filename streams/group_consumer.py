@@ -36,10 +36,7 @@ POLL_SECONDS = 0.2
 HEARTBEAT_MS = 500
 """Also how soon a member hears that others come or go."""
 LOOK_SECONDS = 0.5
-"""How often the thread looks where the partitions end."""
-ASK_SECONDS = 5
-"""How often it asks the broker, while the partitions are paused and no fetch brings the answer along."""
-ANSWER_SECONDS_MAX = 1
+"""How often the thread looks where the partitions end, as the last fetch said; `orphans` asks the broker."""
 EVICTED = "Kafka: this process cannot stay in its group (another one has its name, or the broker was started again)"
 QUIET_SECONDS = 10
 """A broker that is away is reported so often."""
@@ -204,8 +201,8 @@ class GroupConsumer:
 
     def end_offset(self, partition: int) -> int | None:
         """Return where a partition ends as we last heard, None before we heard."""
-        heard, asked = self._ends.get(partition), self._asked_ends.get(partition)
-        return heard if asked is None else asked if heard is None else max(heard, asked)
+        known = (ends[partition] for ends in (self._ends, self._asked_ends) if partition in ends)
+        return max(known, default=None)
 
     def _heard_ends(self, ends: Mapping[int, int]) -> None:
         self._asked_ends = {partition: end for partition, end in ends.items() if end >= 0}  # others are not known
@@ -250,16 +247,13 @@ class GroupConsumer:
         now = time.monotonic()
         if self._alone:
             self._lifeline.give(now)
-        if now - self._looked >= (ASK_SECONDS if self.paused else LOOK_SECONDS):
+        if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             ends = {partition: end for partition, end in self._ends.items() if partition in self._assignments}
             for partition in self._assignments:
-                where = TopicPartition(self.topic, partition)
                 try:
-                    _, end = self._consumer.get_watermark_offsets(where, ANSWER_SECONDS_MAX, cached=not self.paused)
-                except KafkaException:  # not known yet, or the broker is away
-                    if self.paused:
-                        break
+                    _, end = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+                except KafkaException:  # not known yet
                     continue
                 if end >= 0:
                     ends[partition] = end

@@ -116,7 +116,7 @@ class Orphans:
     """Looks after the partitions of one topic, in a thread, on behalf of one member.
 
     name: its instance name, or its client id if it has none; waits: whether it waits for something outside, which
-    others may wait for, too (no reason to take them for ghosts); on_ends is told where its own partitions end.
+    others may wait for, too (no reason to take them for ghosts); on_ends is told where partitions end.
     """
 
     def __init__(
@@ -174,15 +174,15 @@ class Orphans:
         }
         topic = offsets.admin.list_topics(self._topic, timeout=ANSWER_SECONDS_MAX).topics.get(self._topic)
         count = 0 if topic is None else len(topic.partitions)
-        done: dict[int, int] = {}
-        ends: dict[int, int] = {}
-        others = [one for member in members.values() if member.name != self._name for one in member.partitions]
-        ours = [one for member in members.values() if member.name == self._name for one in member.partitions]
-        if ours:
-            self._on_ends(offsets.ends([TopicPartition(self._topic, partition) for partition in ours]))
-        if others and not self._waits():
-            where = [TopicPartition(self._topic, partition) for partition in others]
-            done, ends = offsets.committed(self._group, where), offsets.ends(where)
+        ours, others = list[TopicPartition](), list[TopicPartition]()
+        for member in members.values():
+            whose = ours if member.name == self._name else others
+            whose += [TopicPartition(self._topic, partition) for partition in member.partitions]
+        if self._waits():
+            others = []
+        ends = offsets.ends([*ours, *others]) if ours or others else {}
+        self._on_ends(ends)
+        done = offsets.committed(self._group, others) if others else {}
         return self._judge.look(time.monotonic(), members, count, done, ends)
 
     def _share_anew(self, instance: str | None) -> None:

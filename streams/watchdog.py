@@ -62,7 +62,7 @@ class Judge:
         due = {} if facts.waits_for else facts.partitions
         busy = facts.behind and any(self._moved.get(what, one)[0] != one[0] for what, one in due.items())
         moved: dict[str, tuple[int, float, float]] = {}
-        found: list[tuple[float, float, str]] = [(0.0, 0.0, "")]
+        found = [(0.0, "")]
         for what, (done, end) in due.items():
             before, since, counts = self._moved.get(what, (done, now, now))
             if done >= end or done != before:
@@ -71,22 +71,19 @@ class Judge:
                 counts = now
             moved[what] = done, since, counts
             badness = max(now - counts, (now - since) / TURNS)
-            found.append((badness, now - since, f"{what} does not move ({done} of {end})"))
+            found.append((badness, f"{what} does not move ({done} of {end}), for {now - since:.0f} s"))
         self._moved = moved
+        still = {"the event loop does not run": facts.loop_seconds}
         if facts.unconfirmed is not None:
             what, since = facts.unconfirmed
-            seconds = now - max(since, self._awake)
-            found.append((seconds, seconds, f"the broker does not confirm what was sent to {what}"))
-        seconds = now - facts.loop_seconds
-        found.append((seconds, seconds, "the event loop does not run"))
+            still[f"the broker does not confirm what was sent to {what}"] = max(since, self._awake)
         if facts.lost_seconds is not None:
-            seconds = now - facts.lost_seconds
-            found.append((seconds, seconds, "the membership of the group was lost and does not come back"))
+            still["the membership of the group was lost and does not come back"] = facts.lost_seconds
         if facts.joining_seconds is not None:
-            seconds = now - max(facts.joining_seconds, self._awake)
-            found.append((seconds, seconds, "the group does not say which partitions are ours, others had their time"))
-        badness, seconds, what = max(found, key=lambda one: one[0])
-        return badness, f"{what}, for {seconds:.0f} s" if what else ""
+            what = "the group does not say which partitions are ours, others had their time"
+            still[what] = max(facts.joining_seconds, self._awake)
+        found += [(now - since, f"{what}, for {now - since:.0f} s") for what, since in still.items()]
+        return max(found, key=lambda one: one[0])
 
 
 class Watchdog:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for frames and events, used by the codec tests."""
+"""Frames and events to test with: Hypothesis strategies, and records as a later program writes them."""
 
 from decimal import Decimal
 
