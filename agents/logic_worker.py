@@ -63,7 +63,7 @@ class LogicWorker(Role):
 
     def expected(self, partition: int) -> dict[str, int]:
         """Return the offset that each instance on a partition expects next."""
-        return {f"logic {one.spec.name}": one.next_offset for one in self._instances[partition]}
+        return {one.spec.unit(partition): one.next_offset for one in self._instances[partition]}
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the instances on these partitions."""

@@ -29,7 +29,7 @@ from tapeline.streams.transport import RoleApp, Stream, drive, role_app
 log = logging.getLogger(__name__)
 
 STREAMS_MAX = 10_000
-"""Of one connection, whose sequence numbers are remembered: garbage must not make a snapshot too large to save."""
+"""Of one partition, whose sequence numbers are remembered: garbage must not make a snapshot too large to save."""
 
 CONNECTIONS_MAX = 1_000
 """Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on."""
@@ -100,19 +100,7 @@ class Normalize(Role):
             reject = Reject(0, RejectReason.FAILED, f"{type(error).__name__}: {error}")
             await self._reject(partition, offset, [reject], [record], frame.source, frame.time_ns)
             return len(frame)
-        connections.pop(frame.source, None)  # the one that was heard last stands last
-        connections[frame.source] = remembered
-        if len(connections) > CONNECTIONS_MAX:
-            silent = next(iter(connections))
-            log.warning("raw[%d]: %s is forgotten, its next break is not seen", partition, silent)
-            del connections[silent]
-        if len(remembered) > STREAMS_MAX:
-            *_, last = forgotten = list(remembered)[STREAMS_MAX:]
-            log.warning("%s: %d streams too many, breaks of %s are not seen", frame.source, len(forgotten), last)
-            for stream in forgotten:
-                del remembered[stream]
-        if frame.flags & FrameFlag.END:
-            del connections[frame.source]
+        self._remember(partition, frame.source, {} if frame.flags & FrameFlag.END else remembered)
         await self._registry.register(parsed.names, self.producer)
         instruments = [self._registry.by_name[name] for name in parsed.names]
         if len(frame):
@@ -129,6 +117,25 @@ class Normalize(Role):
                 TICKS.name, tick_frame.encode(), key=str(ticks_partition), partition=ticks_partition
             )
         return len(frame)
+
+    def _remember(self, partition: int, source: str, streams: dict[str, int | str]) -> None:
+        """Keep what a connection's parser remembers; if that is too much, forget those that were silent longest."""
+        connections = self._connections[partition]
+        known = connections.pop(source, {})
+        if not streams:
+            return
+        if len(streams) > STREAMS_MAX:
+            *_, last = forgotten = list(streams)[STREAMS_MAX:]
+            log.warning("%s: %d streams too many, breaks of %s are not seen", source, len(forgotten), last)
+            for stream in forgotten:
+                del streams[stream]
+        connections[source] = streams  # the one that was heard last stands last
+        if len(streams) <= len(known):
+            return
+        while len(connections) > CONNECTIONS_MAX or sum(map(len, connections.values())) > STREAMS_MAX:
+            silent = next(iter(connections))
+            log.warning("raw[%d]: %s is forgotten, its next break is not seen", partition, silent)
+            del connections[silent]
 
     async def release(self) -> None:
         """Let go of the registry's reader."""

@@ -210,8 +210,8 @@ class Role(ABC):
         return offsets
 
     def expected(self, partition: int) -> dict[str, int]:
-        """Return the offset that each part of the role expects next of a partition, by the part's name."""
-        return {f"role {self.name}": self._next[partition]}
+        """Return the offset that each unit of a partition expects next; one that keeps no snapshots has one unit."""
+        return {str(partition): self._next[partition]}
 
     def next_offset(self, partition: int) -> int:
         """The first offset not yet in the state of a partition this role has."""

@@ -189,22 +189,22 @@ class Consumer(FaustConsumer):
         for partition, start in starts.items():
             first, end = await role.store.ends(role.input.name, partition)
             where = f"{role.input.name}[{partition}]"
-            if start > end:
-                raise TapelineError(
-                    f"role {role.name} has read {where} up to {start}, but the topic ends at {end}: records that "
-                    "were there are lost. Bring them back, or start with new topics and an empty database"
-                )
-            if start < first:
-                for refused in role.store.refused.get(partition, {}).values():
+            refused = role.store.refused.get(partition, {})
+            for unit, expected in role.expected(partition).items():
+                who = f"{role.name}/{unit}"
+                if expected > end:
                     raise TapelineError(
-                        f"{refused}. Its state cannot be made anew, because {where} begins at {first} only: run the "
-                        "version that wrote it, or start with new topics and an empty database"
+                        f"{who} has read {where} up to {expected}, but the topic ends at {end}: records that were "
+                        "there are lost. Bring them back, or start with new topics and an empty database"
                     )
-                for who, expected in role.expected(partition).items():
-                    if 0 < expected < first:
-                        log.error(
-                            "%s: records %d to %d were removed before %s read them", where, expected, first - 1, who
-                        )
+                if expected < first and unit in refused:
+                    raise TapelineError(
+                        f"{refused[unit]}. Its state cannot be made anew, because {where} begins at {first} only: run "
+                        "the version that wrote it, or start with new topics and an empty database"
+                    )
+                if 0 < expected < first:
+                    log.error("%s: records %d to %d were removed before %s read them", where, expected, first - 1, who)
+            if start < first:
                 starts[partition] = first
                 role.start_at(partition, first)
         return starts

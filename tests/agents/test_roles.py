@@ -1,6 +1,7 @@
 """What the roles keep beside their pure functions (tests/system and tests/chaos run them whole)."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
 from tapeline.agents.logic_worker import LogicWorker
 from tapeline.agents.normalize import Normalize
-from tapeline.schemas import RawFrame
+from tapeline.schemas import FrameFlag, Instrument, RawFrame
 from tapeline.streams.settings import load_settings
 
 SETTINGS = load_settings(env={"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9"})
@@ -23,33 +24,75 @@ def test_each_logic_says_which_record_it_expects() -> None:
     one = SHIPPED["ema_cross"]
     role._instances[2] = [Instance(LogicSpec(name, one, one.bind({})), str) for name in ("old", "new")]
     role._instances[2][0].next_offset = 500
-    assert role.expected(2) == {"logic old": 500, "logic new": 0}
+    old, new = (one.spec.unit(2) for one in role._instances[2])
+    assert role.expected(2) == {old: 500, new: 0}
 
 
 class Sent:
-    """A producer that takes everything."""
+    """A producer and registry that take everything."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Instrument] = {}
 
     async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
         """Take it."""
 
-    async def register(self, names: object, producer: object) -> None:
+    async def register(self, names: Sequence[str], producer: object) -> None:
         """Know every instrument."""
+        self.by_name |= {name: Instrument(id=1, name=name, partition=0) for name in names}
 
 
-def test_connections_that_never_ended_are_forgotten_the_most_silent_first(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(normalize, "CONNECTIONS_MAX", 3)
+def remembered(frames: Sequence[RawFrame]) -> dict[str, list[str]]:
+    """Return the connections that normalize remembers after these, and the streams of each."""
     role: Any = Normalize(SETTINGS)
     role._connections[0] = {}
     role._producer = role._registry = Sent()
-    role._registry.by_name, role._ticks_partitions = {}, 1
+    role._ticks_partitions = 1
+    role.start_at(0, 0)
 
     async def run() -> None:
-        for offset, name in enumerate("abcad"):
-            frame = RawFrame.build(f"sim/{name}", 1, [], [], time_ns=offset)
-            await role.process(0, offset, frame.encode())
+        for offset, frame in enumerate(frames):
+            await role.receive(0, offset, frame.encode())
 
     asyncio.run(run())
-    assert list(role._connections[0]) == ["sim/c", "sim/a", "sim/d"]
+    return {source: list(streams) for source, streams in role._connections[0].items()}
+
+
+def heard(source: str, *symbols: str, flags: FrameFlag = FrameFlag.NONE) -> RawFrame:
+    """Return a frame of a connection with a trade of each symbol."""
+    trade = '{"type":"trade","symbol":"%s","id":5,"time_ns":7,"price":"1","size":"1","side":"buy"}'
+    messages = [(trade % symbol).encode() for symbol in symbols]
+    return RawFrame.build(f"sim/{source}", 1, [9] * len(messages), messages, time_ns=9, flags=flags)
+
+
+def test_a_connection_is_remembered_until_it_ends() -> None:
+    frames = [heard("a", "X", "Y"), heard("b", "X")]
+    assert {source: len(streams) for source, streams in remembered(frames).items()} == {"sim/a": 2, "sim/b": 1}
+    assert list(remembered([*frames, heard("a", flags=FrameFlag.END)])) == ["sim/b"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("CONNECTIONS_MAX", 3), ("STREAMS_MAX", 6)], ids=["connections", "streams"]
+)
+def test_connections_that_never_ended_are_forgotten_the_most_silent_first(
+    limit: str, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(normalize, limit, most)
+    frames = [heard(name, "X", "Y") for name in "abcad"]
+    assert list(remembered(frames)) == ["sim/c", "sim/a", "sim/d"]
+    assert caplog.text.count("is forgotten") == 1
     assert "sim/b is forgotten" in caplog.text
+
+
+def test_a_connection_that_says_only_that_it_ends_drives_none_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalize, "CONNECTIONS_MAX", 1)
+    assert list(remembered([heard("a", "X"), heard("b", "X", flags=FrameFlag.END)])) == ["sim/a"]
+
+
+def test_streams_beyond_the_most_are_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(normalize, "STREAMS_MAX", 2)
+    [streams] = remembered([heard("a", "X", "Y", "Z")]).values()
+    assert len(streams) == 2
+    assert "1 streams too many" in caplog.text

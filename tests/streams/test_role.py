@@ -43,7 +43,7 @@ def test_each_record_is_taken_once_and_only_as_the_next_one() -> None:
         assert role.processed == [(0, 5, b"5"), (0, 6, b"6")]
         with pytest.raises(LostRecordError, match=r"raw\[0\]: record 8 came, 7 was due"):
             await role.receive(0, 8, b"8")
-        assert role.expected(0) == {"role writes": 7}
+        assert role.expected(0) == {"0": 7}
 
     asyncio.run(run())
 

@@ -60,62 +60,70 @@ def test_what_others_wait_for_ends_in_time_or_ends_the_process(
 
 
 class Kept:
-    """A role whose snapshot ends before record `start`, over a partition with the records from `first` to `end`."""
+    """A role with units whose snapshots end before `expected`, over a partition of records from `first` to `end`."""
 
     name = "kept"
     input = SimpleNamespace(name="raw")
 
-    def __init__(self, start: int, first: int, end: int, refused: str | None) -> None:
-        self.start, self.first, self.end = start, first, end
-        self.refused = {} if refused is None else {0: {"0": refused}}
+    def __init__(self, expected: dict[str, int], first: int, end: int, refused: dict[str, str]) -> None:
+        self.units, self.first, self.end = expected, first, end
+        self.refused = {0: refused}
         self.store = self
         self.starts_at: int | None = None
 
     async def gain(self, partitions: object) -> dict[int, int]:
-        return {0: self.start}
+        return {0: min(self.units.values())}
 
     async def ends(self, topic: str, partition: int) -> tuple[int, int]:
         return self.first, self.end
 
     def expected(self, partition: int) -> dict[str, int]:
-        return {"role kept": self.start, "a part that is new": 0}
+        return self.units
 
     def start_at(self, partition: int, offset: int) -> None:
         self.starts_at = offset
 
 
-def restored(start: int, first: int, end: int, refused: str | None = None) -> tuple[dict[int, int], int | None]:
+def restored(
+    expected: dict[str, int], first: int, end: int, refused: dict[str, str] | None = None
+) -> tuple[dict[int, int], int | None]:
     """Return where reading starts, and where the role was told to start otherwise."""
     consumer: Any = Consumer.__new__(Consumer)
-    consumer.role = Kept(start, first, end, refused)
+    consumer.role = Kept(expected, first, end, refused or {})
     return asyncio.run(consumer._restore([0])), consumer.role.starts_at
 
 
-@pytest.mark.parametrize(("first", "refused"), [(0, None), (5, None), (0, "a newer one is refused")])
-def test_reading_starts_behind_the_snapshot(first: int, refused: str | None) -> None:
-    assert restored(5, first, 10, refused) == ({0: 5}, None)
+@pytest.mark.parametrize(("first", "refused"), [(0, {}), (5, {}), (0, {"a": "a newer one"}), (5, {"a": "a newer one"})])
+def test_reading_starts_behind_the_snapshot(first: int, refused: dict[str, str]) -> None:
+    assert restored({"a": 5, "b": 7}, first, 10, refused) == ({0: 5}, None)
 
 
 def test_records_that_were_removed_before_they_were_read_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    assert restored(5, 8, 10) == ({0: 8}, 8)
+    assert restored({"a": 5, "b": 9, "new": 0}, 8, 10) == ({0: 8}, 8)
     assert [record.getMessage() for record in caplog.records] == [
-        "raw[0]: records 5 to 7 were removed before role kept read them"
+        "raw[0]: records 5 to 7 were removed before kept/a read them"
     ]
     caplog.clear()
-    assert restored(0, 8, 10) == ({0: 8}, 8)
-    assert caplog.records == [], "a role that is new starts with what there is"
+    assert restored({"new": 0}, 8, 10) == ({0: 8}, 8)
+    assert caplog.records == [], "what is new starts with what there is"
 
 
 def test_a_snapshot_of_records_that_are_gone_is_refused() -> None:
-    with pytest.raises(TapelineError, match=r"has read raw\[0\] up to 12, but the topic ends at 10"):
-        restored(12, 0, 10)
+    with pytest.raises(TapelineError, match=r"kept/b has read raw\[0\] up to 12, but the topic ends at 10"):
+        restored({"a": 5, "b": 12}, 0, 10)
 
 
 def test_a_state_that_cannot_be_made_anew_is_refused() -> None:
-    with pytest.raises(
-        TapelineError, match=r"it is damaged\. Its state cannot be made anew, because raw\[0\] begins at 8"
-    ):
-        restored(0, 8, 10, "it is damaged")
+    cannot = r"it is damaged\. Its state cannot be made anew, because raw\[0\] begins at 8"
+    with pytest.raises(TapelineError, match=cannot):
+        restored({"a": 9, "b": 0}, 8, 10, {"b": "it is damaged"})
+    with pytest.raises(TapelineError, match=cannot):  # an older one was there, which does not reach
+        restored({"b": 7}, 8, 10, {"b": "it is damaged"})
+
+
+def test_a_state_that_was_refused_and_is_not_missed_is_no_reason_to_end() -> None:
+    refused = {"a": "an older one reaches", "gone": "nobody has this unit any more"}
+    assert restored({"a": 9, "new": 0}, 8, 10, refused) == ({0: 8}, 8)
 
 
 class KafkaRecord:
