@@ -102,6 +102,7 @@ class _Market:
         self.feed_ns = options.start_ns
         count = options.instruments
         self._bits = np.random.PCG64(options.seed)
+        self._u = np.empty((DRAWS, BLOCK_MESSAGES))  # of the block under way
         self._symbols = [f"SIM{number:03d}" for number in range(1, count + 1)]
         # The first instruments trade most, as in any market.
         popularity = 1 / np.arange(1, count + 1)
@@ -143,7 +144,9 @@ class _Market:
     def _block(self) -> tuple[Int64Array, Int64Array, Int64Array, list[bytes]]:
         """Draw the next BLOCK_MESSAGES: session, event time, receive time and text of each."""
         options = self.options
-        u = self._uniform(DRAWS * BLOCK_MESSAGES).reshape(DRAWS, BLOCK_MESSAGES)
+        u = self._u
+        for row in u:  # one by one: a feed's memory stays the same if nothing large comes and goes
+            row[:] = self._uniform(BLOCK_MESSAGES)
         # 1. when: exponential gaps, shorter in bursts; trading time, then feed time with the pauses in it
         burst = self._bursts(u[0] < self._burst_starts)
         gaps = -np.log1p(-u[1]) * self._gap_ns / np.where(burst, BURST_FACTOR, 1)
@@ -197,15 +200,19 @@ class _Market:
         hit = np.where(sells, bid, ask)
         columns = (head, trade, ids, event_ns, hit // 100, hit % 100, bid // 100, bid % 100, ask // 100, ask % 100)
         lists = [column.tolist() for column in (*columns, sizes[0], sizes[1], sells)]
-        texts: list[str] = []
+        texts: list[bytes] = []
+        piece: list[str] = []
         for key, is_trade, number, ns, p, p_, b, b_, a, a_, size, size2, sell in zip(*lists, strict=True):
             if is_trade:
                 side = "sell" if sell else "buy"
                 price = f'"price":"{p}.{CENTS[p_]}","size":"{size}","side":"{side}"}}'
             else:
                 price = f'"bid":"{b}.{CENTS[b_]}","bid_size":"{size}","ask":"{a}.{CENTS[a_]}","ask_size":"{size2}"}}'
-            texts.append(f'{heads[key]}{number},"time_ns":{ns},{price}')
-        return "\n".join(texts).encode().split(b"\n")  # quicker than to encode each
+            piece.append(f'{heads[key]}{number},"time_ns":{ns},{price}')
+            if len(piece) == PIECE_MESSAGES:
+                texts += "\n".join(piece).encode().split(b"\n")  # quicker than to encode each
+                piece.clear()
+        return texts
 
     def _statuses(self, session: int, end_ns: int) -> Iterator[Message]:
         """Yield the closes and opens that lie between the message before and one of `session`."""
