@@ -4,6 +4,7 @@ Options and words only: `pump` sends, the venues' `*_recording` modules read.
 """
 
 import asyncio
+import ctypes
 import re
 import signal
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from tapeline.streams.state import LogReader
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130
 """Exit status after Ctrl-C."""
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 128 * 1024
+"""glibc's `mallopt`: from this size on, memory goes back to the system as soon as it is freed."""
 SPEED_HELP = "max, or 1x (as it was recorded), 10x, any NUMBERx [default: max]."
 
 
@@ -73,6 +76,12 @@ class Moment(click.ParamType):
         return round(moment.timestamp() * 1000) * 1_000_000
 
 
+def _give_memory_back() -> None:
+    """Keep the allocator from raising LARGE_BYTES by itself, or a feed keeps what its worst stall took, for ever."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # glibc's
+        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
 def _sends(command: Callable[..., Recording]) -> Callable[..., int]:
     """Give a command that opens a recording the options that all venues share, and let it send the recording."""
 
@@ -81,6 +90,7 @@ def _sends(command: Callable[..., Recording]) -> Callable[..., int]:
     @click.option("--quiet", is_flag=True, help="No progress and no summary.")
     @pass_settings
     def run(settings: Settings, /, speed: float | None, plain: bool, quiet: bool, **options: Any) -> int:
+        _give_memory_back()
         return asyncio.run(_send(settings, command(**options), speed, plain=plain, quiet=quiet))
 
     return update_wrapper(run, command)
