@@ -29,10 +29,11 @@ from tapeline.streams.transport import RoleApp, Stream, drive, role_app
 log = logging.getLogger(__name__)
 
 STREAMS_MAX = 10_000
-"""Of one partition, whose sequence numbers are remembered: garbage must not make a snapshot too large to save."""
+"""Of one connection, whose sequence numbers are remembered: it must not drive the others away."""
 
-CONNECTIONS_MAX = 1_000
-"""Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on."""
+CONNECTIONS_MAX, ALL_STREAMS_MAX = 1_000, 25_000
+"""Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on. No garbage makes
+a snapshot of so many too large to be saved."""
 
 Connections = dict[str, dict[str, int | str]]
 """source -> what its parser remembers."""
@@ -132,7 +133,7 @@ class Normalize(Role):
         connections[source] = streams  # the one that was heard last stands last
         if len(streams) <= len(known):
             return
-        while len(connections) > CONNECTIONS_MAX or sum(map(len, connections.values())) > STREAMS_MAX:
+        while len(connections) > CONNECTIONS_MAX or sum(map(len, connections.values())) > ALL_STREAMS_MAX:
             silent = next(iter(connections))
             log.warning("raw[%d]: %s is forgotten, its next break is not seen", partition, silent)
             del connections[silent]

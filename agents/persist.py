@@ -54,6 +54,7 @@ class Persist(Role):
         super().__init__(settings)
         self._dsn = database_dsn(settings)
         self._batches: dict[int, Batch] = {}
+        self._database: PostgresStore | None = None
         self._written: dict[int, int] = {}  # next offset in the database, of the partitions that are ours
         self._writer: asyncio.Task[None] | None = None
         self._hurried = False  # partitions go: nothing waits for the database any more
@@ -65,13 +66,20 @@ class Persist(Role):
     @property
     def waits_for(self) -> str:
         """Say whether it is the database that is waited for."""
-        return "the database" if self._database.away else ""
+        return "the database" if self._database is not None and self._database.away else ""
+
+    @property
+    def database(self) -> PostgresStore:
+        """Where the signals are kept; there once the role is being opened."""
+        if self._database is None:
+            raise RuntimeError("role persist is not open")
+        return self._database
 
     async def open(self) -> None:
         """Connect, and bring the tables up to date."""
         await super().open()
         self._database = PostgresStore(self._dsn, self.name, topic_id=self.topic_id)
-        await self._database.open()
+        await self.database.open()
         self._writer = asyncio.create_task(self._write_all(), name="persist.writer")
         self._writer.add_done_callback(self._writer_ended)
 
@@ -80,11 +88,11 @@ class Persist(Role):
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])
-        await self._database.close()
+        await self.database.close()
 
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:
         """Ask the database; what waited for it is read again, by us or by another."""
-        kept = await self._database.next_offsets(self.input.name)
+        kept = await self.database.next_offsets(self.input.name)
         starts = {partition: kept.get(partition, 0) for partition in partitions}
         self._written |= starts
         return starts
@@ -165,10 +173,10 @@ class Persist(Role):
     async def _write(self, partition: int, batch: Batch) -> None:
         """1. confirm the rejects, 2. signals and offset, 3. what the database refuses is rejected, 4. the offset."""
         await self.producer.flush()
-        refused = await self._database.write(batch.signals, self.input.name, partition, batch.next_offset)
-        for raw_partition, signals in self._database.repeats.items():
+        refused = await self.database.write(batch.signals, self.input.name, partition, batch.next_offset)
+        for raw_partition, signals in self.database.repeats.items():
             self.stats.partitions[partition].skipped(Lane(raw_partition, partition).pack(), signals)
-        self._database.repeats.clear()
+        self.database.repeats.clear()
         if not refused:
             return
         for one in refused:
@@ -176,7 +184,7 @@ class Persist(Role):
             offset, record = batch.offsets[one.index], batch.signals[one.index]
             await self._reject(RejectReason.FAILED, detail, partition, offset, record)
         await self.producer.flush()
-        await self._database.write([], self.input.name, partition, batch.next_offset)
+        await self.database.write([], self.input.name, partition, batch.next_offset)
 
     async def _reject(self, reason: RejectReason, detail: str, partition: int, offset: int, record: bytes) -> None:
         log.warning("%s[%d]@%d goes to %s: %s", self.input.name, partition, offset, REJECTED.name, detail)

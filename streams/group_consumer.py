@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from secrets import token_hex
 from typing import Any, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -95,7 +96,8 @@ class GroupConsumer:
         self.topic = topic
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        client_id = f"tapeline-{instance or os.getpid()}"
+        # Unlike every other member's: in containers each process may be the first one.
+        client_id = f"tapeline-{instance or f'{os.getpid()}-{token_hex(3)}'}"
         self._orphans = Orphans(
             properties,
             topic,

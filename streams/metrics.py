@@ -123,7 +123,7 @@ METRICS: tuple[Metric, ...] = (
         "lag",
         GAUGE,
         "{record}",
-        "Records of the input that the role has not taken yet (`persist`: up to 1,000 more wait for the database).",
+        "Records of the input that the role has not taken yet (`persist`: up to 2,000 more wait for the database).",
         "0 to a few while data flows. Growing: the role is slower than its input, start more workers. "
         "Above 0 and not moving: `tapeline status` says why.",
         lambda one, _: one.lag if one.lag >= 0 else None,

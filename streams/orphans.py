@@ -151,14 +151,15 @@ class Orphans:
         while not self._stopping.wait(LOOK_SECONDS):
             try:
                 remedy = self._look(offsets)
-            except (KafkaException, TimeoutError):  # the broker is away, or the client has lost it (`rebootstrap`)
+                if remedy is not None:
+                    log.warning("%s: %s; group %s shares anew", self._topic, remedy.reason, self._group)
+                    self._share_anew(remedy.instance)
+            except Exception as error:
+                if not isinstance(error, KafkaException | TimeoutError):  # else it is away, or `rebootstrap` is due
+                    log.exception("%s: the other members cannot be looked after", self._topic)
                 offsets.close()
                 offsets = Offsets(self._properties)
                 self._judge.forget()
-                continue
-            if remedy is not None:
-                log.warning("%s: %s; group %s shares anew", self._topic, remedy.reason, self._group)
-                self._share_anew(remedy.instance)
         offsets.close()
 
     def _look(self, offsets: Offsets) -> Remedy | None:

@@ -75,6 +75,7 @@ class Conductor(FaustConductor):
 
         async def on_message(message: Message) -> None:
             await app.flow_control.acquire()
+            app.sensors.on_message_in(message.tp, message.offset, message)
             for channel in streams_of[message.tp]:
                 message.incref()
                 await channel.queue.put(faust.Event(app, message.key, message.value, message.headers, message))
@@ -106,6 +107,7 @@ class Consumer(FaustConsumer):
         role = self.role
         if set(topics) != {role.input.name}:
             end_process(role, TapelineError(f"its agents read {sorted(topics)} instead of {role.input.name}"))
+        role.stats.refresh = self.refresh_stats
         try:
             await role.open()
             _settle_memory()
@@ -125,7 +127,6 @@ class Consumer(FaustConsumer):
             end_process(role, error)
         if self._leaving:
             return
-        role.stats.refresh = self.refresh_stats
         self.group.start()
         self.watchdog = Watchdog(role, self.group, lambda reason: self.fail(TapelineError(reason)))
         self.watchdog.start()
@@ -200,7 +201,7 @@ class Consumer(FaustConsumer):
                 if expected < first and unit in refused:
                     raise TapelineError(
                         f"{refused[unit]}. Its state cannot be made anew, because {where} begins at {first} only: run "
-                        "the version that wrote it, or start with new topics and an empty database"
+                        "the version that wrote it, if that is a newer one, or start with new topics and an empty database"
                     )
                 if 0 < expected < first:
                     log.error("%s: records %d to %d were removed before %s read them", where, expected, first - 1, who)
@@ -214,7 +215,8 @@ class Consumer(FaustConsumer):
         try:
             return await asyncio.wait_for(work, seconds)
         except TimeoutError:
-            end_process(self.role, TapelineError(f"{otherwise} after {seconds} s"))
+            waits = f", it waits for {self.role.waits_for}" if self.role.waits_for else ""
+            end_process(self.role, TapelineError(f"{otherwise} after {seconds} s{waits}"))
         except Exception as error:
             end_process(self.role, error)
 
@@ -281,6 +283,7 @@ class Consumer(FaustConsumer):
     def refresh_stats(self) -> None:
         """Bring up to date what nobody counts; may be called in any thread."""
         group, stats = self.group, self.role.stats
+        stats.waits_for = self.role.waits_for
         if group is None:
             return
         stats.buffered = group.waiting_records
@@ -521,6 +524,7 @@ async def drive(role: Role, stream: Stream) -> None:
                 if left and time.monotonic() > turn_ends:
                     await asyncio.sleep(0)
                     turn_ends = time.monotonic() + TURN_SECONDS
+            stream.app.sensors.on_message_out(message.tp, message.offset, message)
         except asyncio.CancelledError:
             raise
         except Exception as error:

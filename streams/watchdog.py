@@ -87,7 +87,7 @@ class Judge:
 
 
 class Watchdog:
-    """Looks once a second; `end` is called in its thread with the reason and does not return."""
+    """Looks once a second; `end` is called in its thread with the reason, once and at last."""
 
     def __init__(self, role: Role, group: GroupConsumer, end: Callable[[str], None]) -> None:
         self._role = role
@@ -108,6 +108,12 @@ class Watchdog:
         self._stopping.set()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # nobody would see that nobody looks any more
+            self._end(f"the watchdog failed: {type(error).__name__}: {error}")
+
+    def _watch(self) -> None:
         judge = Judge(time.monotonic())
         stats = self._role.stats
         while not self._stopping.wait(LOOK_SECONDS) and not self._loop.is_closed():
@@ -117,6 +123,7 @@ class Watchdog:
             if badness > self._stuck_seconds:
                 stats.watchdog, stats.watchdog_reason = WatchdogState.ENDING, reason
                 self._end(f"the watchdog ends this process: {reason}")
+                return
             suspect = badness > self._stuck_seconds * SUSPECT_SHARE
             stats.watchdog = WatchdogState.SUSPECT if suspect else WatchdogState.OK
             stats.watchdog_reason = reason if suspect else ""
@@ -125,13 +132,12 @@ class Watchdog:
         self._loop_seconds = time.monotonic()
 
     def _facts(self) -> Facts:
-        self._role.stats.waits_for = self._role.waits_for
         facts = Facts(
             unconfirmed=self._role.producer.slowest,
             behind=self._group.paused,
             lost_seconds=self._group.lost_seconds,
             loop_seconds=self._loop_seconds,
-            waits_for=self._role.stats.waits_for,
+            waits_for=self._role.waits_for,
         )
         if (joining := self._group.joining_seconds) is not None:
             facts.joining_seconds = joining + OTHERS_SECONDS_MAX + self._role.settings.worker.session_timeout_seconds

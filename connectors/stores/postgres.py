@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+ANSWER_SECONDS = 10
+"""A database that owes an answer for longer (a lock, a disk that hangs) is waited for, and that is said."""
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 5.0
 TRIES_LOGGED = 6
@@ -146,12 +148,17 @@ class PostgresStore:
 
         return await self._steadily(keep)
 
+    def _overdue(self) -> None:
+        self.away = True
+        log.warning("the database does not answer, for %d s: does somebody hold a lock on its tables?", ANSWER_SECONDS)
+
     async def _steadily(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do the work on a connection that lives, from its beginning again whenever the database was away."""
         async with self._lock:
             tries, pause_s, next_line = 0, PAUSE_FIRST_S, 0.0
             started = time.monotonic()
             while True:
+                overdue = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._overdue)
                 try:
                     if self._connection is None:
                         self._connection = await AsyncConnection.connect(
@@ -169,10 +176,12 @@ class PostgresStore:
                     await self.close()
                     raise StoreError(f"the database does not do what it is asked: {_text(error)}") from error
                 else:
-                    self.away = False
-                    if tries:
+                    if self.away:
                         log.warning("the database is back after %.1f s", time.monotonic() - started)
+                    self.away = False
                     return result
+                finally:
+                    overdue.cancel()
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_MAX_S)
 

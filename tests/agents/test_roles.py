@@ -1,6 +1,7 @@
 """What the roles keep beside their pure functions (tests/system and tests/chaos run them whole)."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +13,14 @@ from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
 from tapeline.agents.logic_worker import LogicWorker
 from tapeline.agents.normalize import Normalize
-from tapeline.schemas import FrameFlag, Instrument, RawFrame
+from tapeline.agents.persist import Batch, Persist
+from tapeline.connectors.stores.contract import Refused
+from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, TickFrame, empty_ticks
 from tapeline.streams.settings import load_settings
 
-SETTINGS = load_settings(env={"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9"})
+SETTINGS = load_settings(
+    env={"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9", "TAPELINE_DATABASE__DSN": "host=nowhere"}
+)
 
 
 def test_each_logic_says_which_record_it_expects() -> None:
@@ -36,6 +41,9 @@ class Sent:
 
     async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
         """Take it."""
+
+    async def flush(self) -> None:
+        """It is confirmed."""
 
     async def register(self, names: Sequence[str], producer: object) -> None:
         """Know every instrument."""
@@ -72,7 +80,7 @@ def test_a_connection_is_remembered_until_it_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "most"), [("CONNECTIONS_MAX", 3), ("STREAMS_MAX", 6)], ids=["connections", "streams"]
+    ("limit", "most"), [("CONNECTIONS_MAX", 3), ("ALL_STREAMS_MAX", 6)], ids=["connections", "streams"]
 )
 def test_connections_that_never_ended_are_forgotten_the_most_silent_first(
     limit: str, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -96,3 +104,36 @@ def test_streams_beyond_the_most_are_not_remembered(
     [streams] = remembered([heard("a", "X", "Y", "Z")]).values()
     assert len(streams) == 2
     assert "1 streams too many" in caplog.text
+
+
+def test_a_frame_that_came_before_is_counted_at_its_lane() -> None:
+    role: Any = LogicWorker(SETTINGS)
+    one = SHIPPED["ema_cross"]
+    role._instances[0] = [Instance(LogicSpec(name, one, one.bind({})), str) for name in ("a", "b")]
+    role.start_at(0, 0)
+    lane = Lane(3, 0)
+    frames = [TickFrame(lane, offset, 0, 9, empty_ticks(1)).encode() for offset in (5, 6, 5, 6, 7)]
+
+    async def run() -> None:
+        for offset, frame in enumerate(frames):
+            await role.receive(0, offset, frame)
+
+    asyncio.run(run())
+    assert role.stats.partitions[0].duplicates == {lane.pack(): 2}
+
+
+def test_signals_that_the_database_had_are_counted_at_their_lane() -> None:
+    role: Any = Persist(SETTINGS)
+
+    class Keeps:
+        def __init__(self) -> None:
+            self.repeats = Counter({2: 7})
+
+        async def write(self, *_: object) -> list[Refused]:
+            return []
+
+    role._database, role._producer = Keeps(), Sent()
+    role.start_at(1, 0)
+    asyncio.run(role._write(1, Batch(next_offset=9)))
+    assert role.stats.partitions[1].duplicates == {Lane(2, 1).pack(): 7}
+    assert not role.database.repeats, "counted once"

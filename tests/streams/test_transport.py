@@ -23,6 +23,7 @@ class Slow:
     """A role whose work on its partitions never ends."""
 
     name = "slow"
+    waits_for = "the database"
     stats = RoleStats("slow", "raw")
 
     async def _never(self, partitions: object) -> NoReturn:
@@ -39,7 +40,7 @@ def end_process(role: object, error: BaseException) -> NoReturn:
 @pytest.mark.parametrize(
     ("work", "limit", "reason"),
     [
-        ("gain", "RESTORE_SECONDS_MAX", "its state was not there after 0.01 s"),
+        ("gain", "RESTORE_SECONDS_MAX", "its state was not there after 0.01 s, it waits for the database"),
         ("give", "HANDOVER_SECONDS_MAX", r"its work was not safe \(is the broker away\?\) after 0.01 s"),
         ("lose", "HANDOVER_SECONDS_MAX", "a record was not done after 0.01 s"),
     ],
@@ -216,7 +217,8 @@ def stream_of(consumer: Any, messages: Iterable[Any]) -> Any:
             yield SimpleNamespace(message=message, value=message.value)
 
     queue = SimpleNamespace(empty=lambda: not waiting)
-    return SimpleNamespace(app=SimpleNamespace(consumer=consumer), channel=SimpleNamespace(queue=queue), events=events)
+    app = SimpleNamespace(consumer=consumer, sensors=SimpleNamespace(on_message_out=lambda *_: None))
+    return SimpleNamespace(app=app, channel=SimpleNamespace(queue=queue), events=events)
 
 
 def batch(*records: tuple[int, int], assignments: dict[int, int] | None = None) -> Any:

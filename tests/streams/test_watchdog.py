@@ -1,6 +1,15 @@
-"""The watchdog's judgement, with facts and time made by hand."""
+"""The watchdog's judgement, with facts and time made by hand; and that it looks at the role and its group."""
 
-from tapeline.streams.watchdog import Facts, Judge
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tapeline.streams import watchdog
+from tapeline.streams.stats import PartitionStats, RoleStats, WatchdogState
+from tapeline.streams.watchdog import Facts, Judge, Watchdog
 
 STUCK_SECONDS = 30.0
 
@@ -116,3 +125,76 @@ def test_a_process_that_stood_still_itself_begins_anew() -> None:
     assert seconds == 0
     seconds, _ = watch(judge, 3601, 35, facts)
     assert seconds > STUCK_SECONDS, "but from then on it counts"
+
+
+class Broken:
+    """A group that cannot be asked."""
+
+    @property
+    def paused(self) -> bool:
+        raise ZeroDivisionError
+
+
+LONG_AGO = -1000.0
+GROUP = {
+    "topic": "raw", "partitions": [0], "asking": False, "paused": False, "lost_seconds": None, "joining_seconds": None
+}  # fmt: skip
+
+
+def group(end: int = 3, **changes: Any) -> Any:
+    """A group whose partition 0, of which the role has 3 records, ends at `end`."""
+    return SimpleNamespace(**GROUP | changes, end_offset=lambda _: end)
+
+
+def role(slowest: tuple[str, float] | None = None) -> Any:
+    """A role with a watchdog that has no patience."""
+    worker = SimpleNamespace(stuck_seconds=0.05, session_timeout_seconds=0.0)
+    stats = RoleStats("normalize", "raw", {0: PartitionStats(next_offset=3)})
+    producer, settings = SimpleNamespace(slowest=slowest), SimpleNamespace(worker=worker)
+    return SimpleNamespace(name="normalize", stats=stats, producer=producer, settings=settings, waits_for="")
+
+
+@pytest.mark.parametrize(
+    ("watched", "members", "reason"),
+    [
+        (role(), group(end=5), "the watchdog ends this process: raw[0] does not move (3 of 5), for"),
+        (role(), group(lost_seconds=LONG_AGO), "the watchdog ends this process: the membership of the group was lost"),
+        (role(), group(joining_seconds=LONG_AGO), "the watchdog ends this process: the group does not say"),
+        (role(("ticks[1]", LONG_AGO)), group(), "the watchdog ends this process: the broker does not confirm"),
+        (role(), Broken(), "the watchdog failed: ZeroDivisionError"),
+    ],
+)
+def test_what_stands_still_ends_the_process(
+    watched: Any, members: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ended(watched, members, monkeypatch).startswith(reason)
+    assert watched.stats.watchdog == (WatchdogState.OK if "failed" in reason else WatchdogState.ENDING)
+
+
+def test_a_loop_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = ended(role(), group(), monkeypatch, hangs=True)
+    assert reason.startswith("the watchdog ends this process: the event loop does not run, for")
+
+
+def ended(watched: Any, members: Any, monkeypatch: pytest.MonkeyPatch, *, hangs: bool = False) -> str:
+    """Return why the watchdog of this role ended the process."""
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.01)
+    found: list[str] = []
+    seen = threading.Event()
+
+    def end(reason: str) -> None:
+        found.append(reason)
+        seen.set()
+
+    async def run() -> None:
+        looking = Watchdog(watched, members, end)
+        looking.start()
+        if hangs:
+            seen.wait(10)
+        else:
+            await asyncio.to_thread(seen.wait, 10)
+        looking.stop()
+
+    asyncio.run(run())
+    assert found, "it sees nothing"
+    return found[0]

@@ -6,6 +6,7 @@ Judged as the chaos driver judges: by the pure functions of the roles, run over 
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from tapeline.streams.producer import Producer
 from tests.chaos.check import differences
 from tests.chaos.crew import Crew
 from tests.chaos.inputs import NAMES, Connection, prepare
+from tests.chaos.nursery import Tapeline
 from tests.chaos.oracle import Log, foretell, signals_of
 from tests.chaos.run import all_done, collect, run
 from tests.chaos.scenario import ROLES, Scenario
@@ -261,6 +263,26 @@ def test_any_number_of_workers_says_the_same(lab: Lab) -> None:
             outcome, known = await run(stage, scenario, connections, known, KEPT)
             assert outcome.differences == [], f"{workers} workers of each role"
             assert outcome.signals > 1000
+
+    lab.runner.run(play(lab.stage))
+
+
+def test_one_process_with_all_roles_says_the_same(lab: Lab) -> None:
+    records = raw_frames(*[25] * 120)
+
+    async def play(stage: Stage) -> None:
+        async with stage.run({}) as folder:
+            worker = Tapeline(["worker", *ROLES], folder / "all.log", stage.env)
+            worker.start()
+            try:
+                await send(stage, RAW.name, records, partition=PARTITION)
+                assert await all_done(stage.broker) == []
+                assert worker.pid is not None
+                os.kill(worker.pid, signal.SIGTERM)
+                assert await worker.wait() == 0
+            finally:
+                await worker.kill()
+            assert faults(stage, collect(stage), records) == []
 
     lab.runner.run(play(lab.stage))
 

@@ -67,7 +67,9 @@ def page(port: int, path: str) -> bytes:
         return b""
 
 
-def test_the_command_line_lists_agents_sends_records_and_runs_the_worker(stage: Platform) -> None:
+def test_the_command_line_lists_agents_sends_records_and_runs_the_worker(stage: Platform, tmp_path: Path) -> None:
+    sensed = tmp_path / "sensed"
+    stage.env["SENSED"] = str(sensed)
     assert "normalize" in faust(stage, "agents")
     sent = json.loads(faust(stage, "send", "raw", "no frame", "--key", "k"))
     assert (sent["topic"], sent["offset"]) == ("raw", 0)
@@ -75,6 +77,8 @@ def test_the_command_line_lists_agents_sends_records_and_runs_the_worker(stage: 
         wait_until(lambda: sum(stage.ends("rejected").values()) == 1, "the worker to put it aside")
         assert worker.poll() is None
     assert worker.returncode == 0
+    words = ["send_initiated", "send_completed", "message_in", "stream_event_in", "message_out", "stream_event_out"]
+    assert sensed.read_text().split() == words, "what was sent, and what the worker took"
     [(_, _, value)] = stage.records("rejected")
     rejected = Rejected.decode(value)
     assert (rejected.payload, rejected.origin.partition) == (b"no frame", sent["partition"])

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from tapeline.streams.producer import Producer
 from tapeline.streams.servers import Postgres, Servers
 from tapeline.streams.settings import load_settings
 from tapeline.streams.topics import ensure_topics
+from tapeline.streams.workers import WorkerFiles, WorkerStats
 from tests.connectors.stores.examples import encoded, make_signal, make_signals
 from tests.system.conftest import temporary_home
 from tests.system.platform import TAPELINE, Platform, wait_until
@@ -150,6 +152,32 @@ def test_a_database_that_is_away_costs_delay_and_nothing_else(stage: Stage) -> N
     assert [one for one in kept(stage.dsn) if one.logic == "away"] == signals
 
 
+def waits_for(stage: Stage) -> list[str]:
+    """What the roles of the workers say that they wait for."""
+    found: list[str] = []
+    for worker in WorkerFiles(stage.home).live():
+        with suppress(OSError), urllib.request.urlopen(f"http://{worker.address}/status", timeout=5) as answer:
+            found += [role.waits_for for role in WorkerStats.decode(answer.read()).roles]
+    return found
+
+
+def test_a_database_that_does_not_answer_is_waited_for_and_that_is_said(stage: Stage) -> None:
+    """Somebody holds a lock: few signals come, so that they all fit in memory and reading goes on."""
+    signals = make_signals(20, logic="locked")
+    with stage.worker() as worker:
+        stage.wait_until_kept(2, stage.send(2, *encoded(signals[:10])))
+        with psycopg.connect(stage.dsn) as administrator:
+            administrator.execute("LOCK TABLE signals")
+            end = stage.send(2, *encoded(signals[10:]))
+            wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
+            assert stage.logged("the database does not answer")
+            assert worker.poll() is None
+        stage.wait_until_kept(2, end)
+        wait_until(lambda: waits_for(stage) == [""], "the worker to go on")
+        assert worker.poll() is None
+    assert [one for one in kept(stage.dsn) if one.logic == "locked"] == signals
+
+
 def test_ctrl_c_ends_a_worker_that_waits_for_its_database(stage: Stage) -> None:
     signals = make_signals(3000, logic="stopped")
     with stage.worker() as worker:
@@ -161,6 +189,7 @@ def test_ctrl_c_ends_a_worker_that_waits_for_its_database(stage: Stage) -> None:
         assert worker.wait(timeout=12) == 0
     with stage.worker() as worker:  # and one that never reached it
         wait_until(lambda: stage.logged("the database is away (try 2)"), "the worker to wait")
+        wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
         worker.send_signal(signal.SIGINT)
         assert worker.wait(timeout=12) == 0
     stage.start_database()

@@ -153,32 +153,38 @@ def test_while_more_comes_small_batches_wait_for_company_and_nothing_else(
     assert [value[:1] for value in values(kafka, topic) if value] == [b"%d" % number for number in range(9)]
 
 
-def batches_in_log(servers: Servers, topic: str, partition: int = 0) -> list[int]:
-    """How many records each batch of a partition has, as it lies at the broker."""
+def batches_in_log(servers: Servers, topic: str, partition: int = 0) -> list[tuple[int, str]]:
+    """How many records each batch of a partition has and how it is compressed, as it lies at the broker."""
     log = (servers.home.kafka / "data" / f"{topic}-{partition}" / f"{0:020}.log").read_bytes()
-    found: list[int] = []
+    found: list[tuple[int, str]] = []
     at = 0
     while at < len(log):
-        size, records = struct.unpack_from(">i", log, at + 8)[0], struct.unpack_from(">i", log, at + 57)[0]
+        size, attributes, records = (
+            struct.unpack_from(kind, log, at + where)[0] for kind, where in ((">i", 8), (">h", 21), (">i", 57))
+        )
         if not size:  # space that was set aside
             break
-        found.append(records)
+        found.append((records, ("none", "gzip", "snappy", "lz4", "zstd")[attributes & 7]))
         at += 12 + size
     return found
 
 
-def test_what_waits_for_a_partition_goes_in_one_request(servers: Servers, kafka: Kafka, topic: str) -> None:
+@pytest.mark.parametrize("settings", [{}, {"compression": "none"}, {"compression": "zstd"}])
+def test_what_waits_for_a_partition_goes_in_one_request_compressed_as_is_set(
+    settings: dict[str, str], servers: Servers, kafka: Kafka, topic: str
+) -> None:
     """Two on their way together are what a broker that is killed may get twice (librdkafka issue 4953)."""
 
     async def run() -> None:
-        async with Producer(kafka) as producer:
+        async with Producer(kafka, **settings) as producer:
             for _ in range(21):
                 await producer.send_all(topic, [b"%d" % number for number in range(1000)], key="k", partition=0)
                 await producer.flush()
 
     asyncio.run(run())
-    # The first record of a partition goes alone.
-    assert batches_in_log(servers, topic) == [1, 999, *[1000] * 20]
+    (alone, _), *others = batches_in_log(servers, topic)
+    assert alone == 1, "the first record of a partition"
+    assert others == [(records, settings.get("compression", "lz4")) for records in (999, *[1000] * 20)]
 
 
 def test_headers_and_times_arrive_whatever_they_are_sent_with(kafka: Kafka, topic: str) -> None:
