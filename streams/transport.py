@@ -201,7 +201,7 @@ class Consumer(FaustConsumer):
                 if expected < first and unit in refused:
                     raise TapelineError(
                         f"{refused[unit]}. Its state cannot be made anew, because {where} begins at {first} only: run "
-                        "the version that wrote it, if that is a newer one, or start with new topics and an empty database"
+                        "the version that wrote it if that is newer, or start with new topics and an empty database"
                     )
                 if 0 < expected < first:
                     log.error("%s: records %d to %d were removed before %s read them", where, expected, first - 1, who)
