@@ -149,8 +149,11 @@ class PostgresStore:
         return await self._steadily(keep)
 
     def _overdue(self) -> None:
-        self.away = True
-        log.warning("the database does not answer, for %d s: does somebody hold a lock on its tables?", ANSWER_SECONDS)
+        if not self.away:  # else the tries say it, ever more rarely
+            self.away = True
+            log.warning(
+                "the database does not answer, for %d s: does somebody hold a lock on its tables?", ANSWER_SECONDS
+            )
 
     async def _steadily(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Do the work on a connection that lives, from its beginning again whenever the database was away."""

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from tapeline.streams.workers import WorkerFiles, WorkerStats
 from tests.soak.verdict import JUDGED, ROLES, Sample, Verdict, judge, minutes
 from tests.system.broker import INPUTS
 from tests.system.conftest import temporary_home
@@ -103,10 +101,8 @@ def _rss(pid: int) -> int:
 
 def _messages(platform: Platform) -> int:
     """How many messages the normaliser has taken, as it says itself."""
-    for worker in WorkerFiles(platform.home).live():
-        with urllib.request.urlopen(f"http://{worker.address}/status", timeout=5) as answer:
-            stats = WorkerStats.decode(answer.read())
-        for role in stats.roles:
+    for worker in platform.workers():
+        for role in worker.roles:
             if role.name == "normalize":
                 return sum(partition.items for partition in role.partitions.values())
     return 0

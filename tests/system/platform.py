@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tapeline.streams.home import Home
+from tapeline.streams.workers import WorkerFiles, WorkerStats
 from tests.system.broker import Broker, wait_until
 
 __all__ = ["SHARED", "TAPELINE", "Platform", "running_platform", "wait_until"]
@@ -71,6 +73,12 @@ class Platform(Broker):
     def wait_for_new_process(self, role: str, old: int) -> None:
         """Wait until the supervisor started the role again."""
         wait_until(lambda: self.pid_of(role) not in (None, old), f"{role} to start again")
+
+    def workers(self) -> Iterator[WorkerStats]:
+        """What each worker that runs says of itself; raises OSError if one ends meanwhile."""
+        for worker in WorkerFiles(self.home).live():
+            with urllib.request.urlopen(f"http://{worker.address}/status", timeout=5) as answer:
+                yield WorkerStats.decode(answer.read())
 
     def rows(self, query: LiteralString) -> list[dict[str, Any]]:
         """Rows of the database."""
