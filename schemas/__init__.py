@@ -1,5 +1,6 @@
 """What every event looks like. Imports nothing of ours and does no I/O."""
 
+from tapeline.schemas.bar import BAR, BarFlag, BarKind, Bars, empty_bars
 from tapeline.schemas.errors import (
     EventError,
     FrameError,
@@ -18,17 +19,26 @@ from tapeline.schemas.events import (
     computed_id,
     decimal_text,
 )
+from tapeline.schemas.feed import FeedAnswer, FeedConnect, FeedEvent, FeedGap, decode_feed
 from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
 from tapeline.schemas.snapshot import Snapshot
 from tapeline.schemas.tick import TICK, Flag, GapReason, Kind, Ticks, empty_ticks
 from tapeline.schemas.topics import TOPICS, Topic, partition_of
 
 __all__ = [
+    "BAR",
     "RECORD_BYTES_MAX",
     "TICK",
     "TICKS_MAX",
     "TOPICS",
+    "BarFlag",
+    "BarKind",
+    "Bars",
     "EventError",
+    "FeedAnswer",
+    "FeedConnect",
+    "FeedEvent",
+    "FeedGap",
     "Flag",
     "FrameError",
     "FrameFlag",
@@ -52,6 +62,8 @@ __all__ = [
     "VersionError",
     "computed_id",
     "decimal_text",
+    "decode_feed",
+    "empty_bars",
     "empty_ticks",
     "partition_of",
 ]

@@ -94,6 +94,9 @@ types:
       is_end:
         value: (flags & 0x0002) != 0
         doc: the connection or file ends with this frame
+      is_feed:
+        value: (flags & 0x0004) != 0
+        doc: the messages are our own feed's, none is the venue's
   message:
     params:
       - id: index

@@ -53,6 +53,7 @@ class FrameFlag(IntFlag):
 
     MORE = 1 << 0  # TickFrame: another part of the same raw record follows
     END = 1 << 1  # RawFrame: the connection or file ends with this frame
+    FEED = 1 << 2  # RawFrame: its messages are our own feed's (`feed`), none is the venue's
 
 
 class Lane(NamedTuple):

@@ -35,8 +35,10 @@ class Kind(IntEnum):
 
     TRADE = 1
     QUOTE = 2  # top of book: price, size = bid; price2, size2 = ask
-    BOOK = 3  # one level of depth; size 0 removes it
-    GAP = 4  # missing data: sequence = first missing, size = how many (0 unknown), price = GapReason, price2 = Kind
+    BOOK = 3  # one level of depth; size 0 removes it; size2 = how many levels a side the venue keeps (0: all)
+    GAP = (
+        4  # missing data: sequence = first missing, size = how many (0 unknown), price = GapReason, price2 = Kind or 0
+    )
     STATUS = 5  # trading of the instrument: size 1 = open, 0 = closed or halted
     TIME = 6  # the clock of a quiet partition; instrument_id 0
     CONTROL = 7
@@ -59,9 +61,18 @@ class Flag(IntFlag):
 
 
 class GapReason(IntEnum):
-    """Why data is missing (field `price` of a GAP tick)."""
+    """Why data is missing (field `price` of a GAP tick). Field `price2` is the kind that is missing, 0 = every kind.
+
+    After a gap in BOOK (or in every kind) an order book is not synchronised until the next snapshot.
+    """
 
     SEQUENCE = 1  # the venue's numbers jumped
+    DISCONNECT = 2  # the connection to the venue was lost, or ended
+    SILENCE = 3  # nothing came for too long
+    CHECKSUM = 4  # the book does not match the venue's checksum
+    GARBAGE = 5  # what came was no message of the venue's
+    OVERLOAD = 6  # we were too slow: messages were dropped
+    TAKEOVER = 7  # another process took the connection over
 
 
 def empty_ticks(count: int) -> Ticks:
