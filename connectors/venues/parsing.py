@@ -1,6 +1,6 @@
 """Which venue a raw frame is of, and so whose `parse` reads it. agents/normalize calls `parse_frame`."""
 
-from tapeline.connectors.venues import binance, bybit, kraken, lean, okx, sim
+from tapeline.connectors.venues import binance, bybit, coinbase, kraken, lean, okx, sim
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
@@ -9,6 +9,7 @@ from tapeline.schemas import RawFrame, RejectReason
 _ALL = (
     *(binance.SPOT, binance.USDM, binance.COINM),
     *(bybit.SPOT, bybit.LINEAR, bybit.INVERSE),
+    coinbase.VENUE,
     kraken.VENUE,
     okx.VENUE,
     lean.VENUE,
