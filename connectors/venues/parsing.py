@@ -4,7 +4,8 @@ from tapeline.connectors.venues import binance, lean, sim
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
-from tapeline.schemas import RawFrame, RejectReason
+from tapeline.connectors.venues.feed import parse_feed
+from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM, lean.VENUE, sim.VENUE)}
 """Name (the part of a source before the slash) -> venue."""
@@ -18,7 +19,7 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
     name = frame.source.partition("/")[0]
     venue = VENUES.get(name)
     if venue is not None:
-        return venue.parse(frame, state)
+        return parse_feed(venue, frame, state) if frame.flags & FrameFlag.FEED else venue.parse(frame, state)
     assembly = Assembly(name, frame, state)
     for index in range(len(frame)):
         detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
