@@ -78,9 +78,8 @@ class RawFrame:
 
     source: `venue/connection`, e.g. `binance-usdm/btcusdt_20240808`; first_message: number of the first message
     in its connection (0 starts a new session); time_ns: the connection's clock, the running maximum of receive
-    times; epoch: who had the lease of a live connection, one more (modulo 2^16, without 0) with each holder, 0 = there
-    is no lease; recv_ns: (n,) receive times; ends: (n,) end of each message in `body`. A decoded frame's arrays and body are
-    the record's own bytes.
+    times; epoch: whose lease of a live connection it was (`lease`), 0 = there is no lease; recv_ns: (n,) receive times;
+    ends: (n,) end of each message in `body`. A decoded frame's arrays and body are the record's own bytes.
     """
 
     source: str

@@ -12,7 +12,8 @@ A venue is two functions, and both are easy to test without a network:
   file is damaged, after everything before the damage was yielded.
 - It does not promise sorted times: receive times are as recorded.
 
-**`parse(frame, state)`** (and `snapshot(frame, symbol, state)`, for the one answer of the venue's REST in the frame) gives the ticks of one raw frame. Called by `agents/normalize` for every raw record.
+**`parse(frame, state)`** gives the ticks of one raw frame, `snapshot(frame, symbol, state)` those of an order book that
+the venue's REST answered. Called by `agents/normalize` for every raw record.
 - Pure: no I/O, no clock, no randomness. The same frame and an equal `state` give the same ticks, bit for bit: a
   worker that crashed reads again from a snapshot of `state` and must make the same record again.
 - It changes `state` in place: what it must remember of a connection (JSON-able and small), such as the last

@@ -1,9 +1,9 @@
 """What our own feed says in `raw` (schemas/feed.py), as ticks. `parse_frame` calls it for frames flagged FEED.
 
-    connect  no tick; numbers that the venue counts from the beginning of a connection are forgotten, and what
-             streams send again of what came before the break is left out (`repeats` in the state)
-    gap      GAP  one a symbol, with the reason
-    answer   the BOOK ticks of a snapshot that the venue's REST gave
+connect  no tick; numbers that the venue counts from the beginning of a connection are forgotten, and what
+         streams send again of what came before the break is left out (`repeats` in the state)
+gap      GAP  one a symbol, with the reason
+answer   the BOOK ticks of a snapshot that the venue's REST gave
 """
 
 import numpy as np
