@@ -38,7 +38,8 @@ CONNECT_S = 10.0
 PING_S = 10.0
 """WebSocket pings, so that a peer that is gone is noticed."""
 TIMER_S = 0.5
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.25, 30.0
+BACKOFF_S = 0.25, 30.0
+"""The first pause, which doubles, and the longest."""
 HEALTHY_S = 60.0
 """After a connection that lasted so long the pauses begin anew."""
 
@@ -83,6 +84,7 @@ class Connection:
         outlet: Outlet,
         *,
         silence_s: float,
+        backoff_s: tuple[float, float] = BACKOFF_S,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.connected = False
@@ -92,6 +94,8 @@ class Connection:
         self._rest = rest
         self._outlet = outlet
         self._silence_s = silence_s
+        self._backoff_s = backoff_s
+        self._backoff_s = backoff_s
         self._clock = clock
         self._outgoing: deque[str] = deque()
         self._send_wanted = asyncio.Event()
@@ -113,7 +117,8 @@ class Connection:
             except LostError as lost:
                 if loop.time() - started > HEALTHY_S:
                     tries = 0
-                pause_s = min(BACKOFF_FIRST_S * 2**tries, BACKOFF_MAX_S) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+                first_s, longest_s = self._backoff_s
+                pause_s = min(first_s * 2**tries, longest_s) * random.uniform(0.5, 1)  # noqa: S311 - jitter
                 pause_s = max(pause_s, lost.pause_s)
                 tries += 1
                 log.warning("%s: %s (%s); connecting anew in %.1f s", self._name, lost.reason.name, lost, pause_s)
