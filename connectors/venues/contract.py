@@ -18,10 +18,14 @@ the venue's REST answered. Called by `agents/normalize` for every raw record.
   worker that crashed reads again from a snapshot of `state` and must make the same record again.
 - It changes `state` in place: what it must remember of a connection (JSON-able and small), such as the last
   number of each stream. The caller hands in an empty one when `frame.first_message` is 0: a new session, unless the
-  connection is leased (`frame.epoch`). Keys that begin with `connection/` are dropped whenever it is connected anew.
+  connection is leased (`frame.epoch`).
 - How messages are cut into frames changes neither ticks nor rejects.
-- It never raises for what a venue sent. Each message gives ticks, or one `Reject`, or (a depth update without
-  levels) neither. A rejected message leaves `state` as it was, so a number it carried shows as missing.
+- It never raises for what a venue sent. Each message gives ticks, or one `Reject`, or neither: a depth update without
+  levels, and what the venue says of the connection (an answer to a subscription, a heartbeat, its system's status).
+  Of a message that holds several events (a batch of trades) each gives ticks, and the first that is unsound the
+  `Reject`. What is rejected leaves `state` as it was, so a number it carried shows as missing.
+- What a connection counts or says from its beginning is in `state` under keys that start with `connection/`, which the
+  caller drops when it learns that the connection was made anew.
 - Ticks are in order of arrival. Where the venue's numbers jump a GAP tick stands before the tick that shows it.
 - Messages of common shapes (`shapes`) are read by compiled code (`scan`), all others by the venue's parser, which says
   what is right: `parse(..., scanned=False)` leaves every message to it, and gives the same to the bit.
@@ -34,8 +38,8 @@ from typing import NamedTuple
 
 from tapeline.schemas import FeedEvent, RawFrame, RejectReason, TapelineError, Ticks
 
-MESSAGE_BYTES_MAX = 7 * 1024 * 1024
-"""A longer message is rejected as OVERSIZED instead of parsed."""
+MESSAGE_BYTES_MAX = 8_000_000
+"""A longer message is rejected as OVERSIZED instead of parsed. Coinbase's picture of the BTC-USD book takes 5 MB."""
 
 Sequences = dict[str, int | str]
 """What `parse` remembers of one connection, e.g. {"trade/BTCUSDT": 5266583935}."""
@@ -107,7 +111,11 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """One venue as `parse_frame` knows it: `name` is the part of a source before the slash."""
+    """One venue as `parse_frame` knows it: `name` is the part of a source before the slash.
+
+    `snapshot(frame, symbol, state)` gives the ticks of the one message in `frame`, what the venue's REST answered when
+    asked for the order book of `symbol`; None: books come with the stream, or not at all.
+    """
 
     name: str
     parse: Callable[[RawFrame, Sequences], Parsed]

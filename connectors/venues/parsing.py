@@ -7,7 +7,9 @@ from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.feed import parse_feed
 from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM, lean.VENUE, sim.VENUE)}
+VENUES: dict[str, Venue] = {
+    venue.name: venue for venue in (binance.SPOT, binance.USDM, binance.COINM, lean.VENUE, sim.VENUE)
+}
 """Name (the part of a source before the slash) -> venue."""
 
 
@@ -21,9 +23,8 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
     if venue is not None:
         return parse_feed(venue, frame, state) if frame.flags & FrameFlag.FEED else venue.parse(frame, state)
     assembly = Assembly(name, frame, state)
-    for index in range(len(frame)):
-        detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
-        assembly.reject(index, RejectReason.UNKNOWN, detail)
+    detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
+    assembly.reject_all(RejectReason.UNKNOWN, detail)
     return assembly.parsed()
 
 

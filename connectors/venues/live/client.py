@@ -15,7 +15,7 @@ from typing import Protocol
 
 import aiohttp
 
-from tapeline.connectors.venues.contract import FeedMessage, Message
+from tapeline.connectors.venues.contract import MESSAGE_BYTES_MAX, FeedMessage, Message
 from tapeline.connectors.venues.live.contract import (
     Action,
     Complain,
@@ -33,7 +33,6 @@ from tapeline.schemas import FeedConnect, FeedEvent, FeedGap, GapReason, Tapelin
 
 log = logging.getLogger(__name__)
 
-MESSAGE_BYTES_MAX = 7 * 1024 * 1024
 CONNECT_S = 10.0
 PING_S = 10.0
 """WebSocket pings, so that a peer that is gone is noticed."""
@@ -206,8 +205,10 @@ class Connection:
     async def _watch(self, session: Session) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            looked_s = loop.time()
             await asyncio.sleep(TIMER_S)
-            if loop.time() - self._heard_s > self._silence_s:
+            busy = loop.time() - looked_s > 2 * TIMER_S  # then it may be us who did not listen
+            if not busy and loop.time() - self._heard_s > self._silence_s:
                 raise LostError(GapReason.SILENCE, f"nothing came for {self._silence_s:g} s")
             if self._trouble is not None:
                 raise self._trouble
