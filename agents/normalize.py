@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from tapeline.agents.tick_frames import cut, time_frames, warm_up
-from tapeline.connectors.venues import Reject, parse_frame
+from tapeline.connectors.venues import LEASE, Reject, parse_frame
 from tapeline.schemas import (
     FrameError,
     FrameFlag,
@@ -36,7 +36,7 @@ CONNECTIONS_MAX, ALL_STREAMS_MAX = 1_000, 25_000
 """Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on. No garbage makes
 a snapshot of so many too large to be saved."""
 
-EPOCH = "lease/epoch"
+EPOCH = f"{LEASE}epoch"
 """Key of the newest epoch of a live connection, beside what its parser remembers."""
 
 Connections = dict[str, dict[str, int | str]]

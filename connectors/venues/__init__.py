@@ -16,9 +16,11 @@ from tapeline.connectors.venues.contract import (
     Unreadable,
     Venue,
 )
+from tapeline.connectors.venues.feed import LEASE
 from tapeline.connectors.venues.parsing import VENUES, parse_frame, warm_up
 
 __all__ = [
+    "LEASE",
     "MESSAGE_BYTES_MAX",
     "VENUES",
     "FeedMessage",

@@ -1,13 +1,14 @@
 """What our own feed says in `raw` (schemas/feed.py), as ticks. `parse_frame` calls it for frames flagged FEED.
 
-connect  no tick; numbers that the venue counts from the beginning of a connection are forgotten, and what
-         streams send again of what came before the break is left out (`repeats` in the state)
+connect  no tick; what the venue counts or says from the beginning of a connection is forgotten, and what it sends
+         again of numbers that came before is left out, a stream at a time until the first new one
 gap      GAP  one a symbol, with the reason
 answer   the BOOK ticks of a snapshot that the venue's REST gave
 """
 
 import numpy as np
 
+from tapeline.connectors.venues.assembly import REPEATS
 from tapeline.connectors.venues.contract import Parsed, Reject, Sequences, Venue
 from tapeline.schemas import (
     EventError,
@@ -22,6 +23,8 @@ from tapeline.schemas import (
     empty_ticks,
 )
 
+LEASE = "lease/"
+"""State keys that begin so are the caller's."""
 CONNECTION = "connection/"
 """State keys that begin so belong to one connection to the venue, and end with it."""
 
@@ -41,6 +44,9 @@ def parse_feed(venue: Venue, frame: RawFrame, state: Sequences) -> Parsed:
             case FeedConnect():
                 for key in [key for key in state if key.startswith(CONNECTION)]:
                     del state[key]
+                state[REPEATS] = " ".join(
+                    key for key, value in state.items() if isinstance(value, int) and not key.startswith(LEASE)
+                )
             case FeedGap():
                 ticks.append(_gaps(event, recv_ns))
                 _number(ticks[-1], [f"{venue.name}:{symbol}" for symbol in event.symbols], names)

@@ -1,12 +1,12 @@
 """Compare what a client put into the log with what happened in the market: nothing wrong, nothing lost in silence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from tapeline.connectors.venues import FeedMessage, Message, parse_frame
 from tapeline.connectors.venues.framer import Framer
-from tapeline.schemas import Flag, GapReason, Kind, RawFrame
+from tapeline.schemas import Flag, GapReason, Kind, RawFrame, Ticks
 from tests.venue.market import Market, Truth
 
 
@@ -88,26 +88,36 @@ def frames_of(source: str, items: Iterable[Message | FeedMessage], rng: Random) 
 
 
 def check(market: Market, venue: str, logs: dict[str, list[Message | FeedMessage]], rng: Random) -> Report:
-    """Compare. logs: by source."""
+    """Compare logs, by source."""
     report = Report()
     for source, items in logs.items():
-        _check_log(market, venue, frames_of(source, items, rng), report)
+        check_ticks(market, venue, _parsed(frames_of(source, items, rng), report), report)
     return report
 
 
-def _check_log(market: Market, venue: str, frames: list[RawFrame], report: Report) -> None:
+def _parsed(frames: list[RawFrame], report: Report) -> Iterator[tuple[Ticks, Sequence[str]]]:
     state: dict[str, int | str] = {}
+    for frame in frames:
+        parsed = parse_frame(RawFrame.decode(frame.encode()), state)
+        report.rejects += len(parsed.rejects)
+        yield parsed.ticks, parsed.names
+
+
+def check_ticks(
+    market: Market, venue: str, parts: Iterable[tuple[Ticks, Sequence[str] | Mapping[int, str]]], report: Report
+) -> None:
+    """Compare the ticks of one source. parts: ticks, and what their `instrument_id`s mean."""
     books: dict[str, SlowBook] = {}
     places: dict[str, int] = {}  # how far the book has come in its history
     traded: dict[str, int] = {}  # how many of the symbol's trades were seen or are behind a gap
     gap_since: dict[str, bool] = {}
     history = {symbol: list(truths.values()) for symbol, truths in market.history.items()}
     wanted_depth = False
-    for frame in frames:
-        parsed = parse_frame(RawFrame.decode(frame.encode()), state)
-        report.rejects += len(parsed.rejects)
-        for tick in parsed.ticks:
-            symbol = parsed.names[tick["instrument_id"]].partition(":")[2]
+    for ticks, names in parts:
+        for tick in ticks:
+            if tick["kind"] == Kind.TIME:
+                continue
+            symbol = names[int(tick["instrument_id"])].partition(":")[2]
             kind, flags = int(tick["kind"]), int(tick["flags"])
             if kind == Kind.GAP:
                 reason = GapReason(int(tick["price"])).name
@@ -119,12 +129,10 @@ def _check_log(market: Market, venue: str, frames: list[RawFrame], report: Repor
             elif kind == Kind.BOOK:
                 wanted_depth = True
                 book = books.setdefault(symbol, SlowBook())
-                whole = book.level(int(tick["sequence"]), int(tick["side"]), tick["price"], tick["size"], flags)
-                if whole:
+                if book.level(int(tick["sequence"]), int(tick["side"]), tick["price"], tick["size"], flags):
                     report.books += 1
-                    truth, place = book.truth(), places.get(symbol, 0)
                     try:
-                        places[symbol] = history[symbol].index(truth, place)
+                        places[symbol] = history[symbol].index(book.truth(), places.get(symbol, 0))
                     except ValueError:
                         report.faults.append(f"{venue}:{symbol}: a book at {tick['sequence']} that never was")
                         book.gap()
@@ -149,7 +157,7 @@ def _check_trade(
         trade = trades[place]
         if (float(trade.price), float(trade.size)) == (tick["price"], tick["size"]):  # type: ignore[index]
             if first is not None and place > start and not gap_since.get(symbol):
-                report.faults.append(f"{symbol}: {place - start} trades before {trade.id} are missing, and no gap says so")
+                report.faults.append(f"{symbol}: {place - start} trades before {trade.id} are missing without a gap")
             traded[symbol] = place + 1
             gap_since[symbol] = False
             return

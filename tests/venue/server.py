@@ -1,4 +1,4 @@
-"""The test venue itself: WebSocket and REST on this machine, in the dialect of a venue, with the faults that are asked for."""
+"""The test venue itself: WebSocket and REST on this machine, in a venue's dialect, with the faults asked for."""
 
 import asyncio
 import time
@@ -56,7 +56,8 @@ class Faults:
     def pick(self, among: tuple[str, ...]) -> str:
         """Return the fault that is due now, or ""."""
         possible = [fault for fault in among if fault in self.wanted]
-        if not possible or self.rng.random() >= self.often:
+        often = self.often if len(among) > len(REST_FAULTS) else 0.3  # a question is rarer than a message
+        if not possible or self.rng.random() >= often:
             return ""
         fault = self.rng.choice(possible)
         self.done.append(fault)
@@ -238,5 +239,3 @@ class Venue:
             market = Market([symbol])
             market.books[symbol] = self._old[symbol]
         return web.Response(text=dumps(snapshot(market, symbol, time.time_ns())))
-
-
