@@ -92,6 +92,16 @@ def digits(values: Sequence[Any], field: str, *, most: int = INTEGER_MAX) -> Int
     return integers(list(map(int, values)), field, most=most)
 
 
+def digits_ms_ns(values: Sequence[Any], field: str) -> Int64Array:
+    """Return strings of milliseconds since 1970 as nanoseconds."""
+    return digits(values, field, most=MS_MAX) * 1_000_000
+
+
+def digits_us_ns(values: Sequence[Any], field: str) -> Int64Array:
+    """Return strings of microseconds since 1970 as nanoseconds."""
+    return digits(values, field, most=INTEGER_MAX // 1000) * 1000
+
+
 def iso_ns(values: Sequence[Any], field: str) -> Int64Array:
     """Return times such as 2026-08-09T21:05:48.228568804Z (RFC 3339, up to 9 decimals, UTC) as nanoseconds."""
     different = _different(values, field)

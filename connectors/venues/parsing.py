@@ -1,6 +1,6 @@
 """Which venue a raw frame is of, and so whose `parse` reads it. agents/normalize calls `parse_frame`."""
 
-from tapeline.connectors.venues import binance, lean, sim
+from tapeline.connectors.venues import binance, kraken, lean, okx, sim
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
@@ -8,7 +8,8 @@ from tapeline.connectors.venues.feed import parse_feed
 from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
 VENUES: dict[str, Venue] = {
-    venue.name: venue for venue in (binance.SPOT, binance.USDM, binance.COINM, lean.VENUE, sim.VENUE)
+    venue.name: venue
+    for venue in (binance.SPOT, binance.USDM, binance.COINM, kraken.VENUE, okx.VENUE, lean.VENUE, sim.VENUE)
 }
 """Name (the part of a source before the slash) -> venue."""
 

@@ -4,7 +4,7 @@ Most venues' `parse` does it all with `read`: a function tells the events of a m
 each kind's fields become ticks.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -55,15 +55,29 @@ class Reading:
     stream: str = ""
 
 
-def read(assembly: Assembly, events_of: Callable[[Any], Iterable[Event]], readings: Mapping[str, Reading]) -> None:
-    """Read all messages that are left; `events_of` says what a message (its JSON) holds, in order, and never raises."""
-    found = sort(assembly, events_of, {kind: reading.pick for kind, reading in readings.items()})
+def read(
+    assembly: Assembly,
+    events_of: Callable[[Any], Iterable[Event]],
+    readings: Mapping[str, Reading],
+    ignored: Collection[bytes] = (),
+) -> None:
+    """Read all messages that are left.
+
+    events_of: says what a message (its JSON) holds, in order, and never raises; ignored: messages that are no JSON and
+    say nothing.
+    """
+    found = sort(assembly, events_of, {kind: reading.pick for kind, reading in readings.items()}, ignored)
     for kind, (events, rows) in found.items():
         if rows:
             take(assembly, readings[kind], events, rows)
 
 
-def sort(assembly: Assembly, events_of: Callable[[Any], Iterable[Event]], picks: Mapping[str, Pick]) -> Found:
+def sort(
+    assembly: Assembly,
+    events_of: Callable[[Any], Iterable[Event]],
+    picks: Mapping[str, Pick],
+    ignored: Collection[bytes] = (),
+) -> Found:
     """Return the fields of all events in the messages that are left, by kind; reject what has not all of them."""
     found: Found = {kind: ([], []) for kind in picks}
     takes = {kind: (picks[kind], events.append, rows.append) for kind, (events, rows) in found.items()}
@@ -72,7 +86,8 @@ def sort(assembly: Assembly, events_of: Callable[[Any], Iterable[Event]], picks:
         try:
             message = loads(data)
         except orjson.JSONDecodeError as error:
-            assembly.reject(first, RejectReason.MALFORMED, f"not JSON: {error}")
+            if data not in ignored:
+                assembly.reject(first, RejectReason.MALFORMED, f"not JSON: {error}")
             continue
         for event, (kind, content) in enumerate(events_of(message), first):
             if kind not in takes:
@@ -83,6 +98,8 @@ def sort(assembly: Assembly, events_of: Callable[[Any], Iterable[Event]], picks:
                 add_row(pick(content))
             except KeyError as error:
                 assembly.reject(event, RejectReason.MALFORMED, f"{kind} without field {error}")
+            except MalformedError as error:
+                assembly.reject(event, RejectReason.MALFORMED, str(error))
             except (TypeError, IndexError, AttributeError):
                 assembly.reject(event, RejectReason.MALFORMED, f"{kind} that is not made as it should be")
             else:
@@ -122,6 +139,13 @@ def refused(words: Any) -> list[Event]:
     """Say that the venue answered with an error."""
     shown = words if isinstance(words, str) else type(words).__name__
     return [(RejectReason.UNKNOWN, f"the venue says: {shown}")]
+
+
+def elements(value: Any, what: str, least: int) -> list[Any]:
+    """Return a JSON array of at least so many elements; a text has elements, too, but is none."""
+    if type(value) is not list or len(value) < least:
+        raise MalformedError(f"{what} is not a list of {least} or more")
+    return value
 
 
 def trades(
