@@ -90,13 +90,13 @@ class Market:
             self.history[event.symbol][book.number] = book.truth()
 
 
-def invented(market: Market, rng: Random) -> Iterator[Event]:
-    """Yield what happens in a market that walks at random, without end."""
+def invented(market: Market, rng: Random, levels: int = LEVELS) -> Iterator[Event]:
+    """Yield what happens in a market that walks at random, without end. levels: a side, at most."""
     middles = {symbol: 10_000 + 1_000 * place for place, symbol in enumerate(market.books)}
     ids = dict.fromkeys(market.books, 5000)
     for symbol, middle in middles.items():  # the books as they are at first
-        bids = [(_price(middle - 1 - depth), _size(rng)) for depth in range(LEVELS)]
-        asks = [(_price(middle + 1 + depth), _size(rng)) for depth in range(LEVELS)]
+        bids = [(_price(middle - 1 - depth), _size(rng)) for depth in range(levels)]
+        asks = [(_price(middle + 1 + depth), _size(rng)) for depth in range(levels)]
         yield Change(symbol, 1000, 1000 + rng.randint(1, 3), bids, asks)
     while True:
         symbol = rng.choice(list(middles))
@@ -109,9 +109,14 @@ def invented(market: Market, rng: Random) -> Iterator[Event]:
         book = market.books[symbol]
         bids = [(price, "0") for price in book.bids if float(price) >= float(_price(middle))]
         asks = [(price, "0") for price in book.asks if float(price) <= float(_price(middle))]
-        for side, levels in ((-1, bids), (1, asks)):
-            places = rng.sample(range(1, LEVELS), rng.randint(0, 4))
-            levels += [(_price(middle + side * place), rng.choice(("0", _size(rng), _size(rng)))) for place in places]
+        for side, changed in ((-1, bids), (1, asks)):
+            places = rng.sample(range(1, levels), rng.randint(0, 4))
+            changed += [(_price(middle + side * place), rng.choice(("0", _size(rng), _size(rng)))) for place in places]
+            own = book.bids if side < 0 else book.asks
+            beyond = sorted(own, key=lambda price: side * float(price))[levels - 5 :]
+            changed += [(price, "0") for price in beyond]  # so few levels that a checksum sees them all
+            if len(own) < 8:  # never empty
+                changed += [(_price(middle + side * place), _size(rng)) for place in range(1, 4)]
         if bids or asks:
             yield Change(symbol, book.number, book.number + rng.randint(1, 5), bids, asks)
 

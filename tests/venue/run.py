@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tapeline.connectors.venues import FeedMessage, Message
@@ -30,6 +30,8 @@ SYMBOLS = {
     "bitstamp": ["btcusd", "ethusd"],
     "alpaca": ["SPY", "AAPL"],
 }
+LEVELS = {"kraken": 10, "okx": 20}
+"""Levels a side, where a checksum must see all of them."""
 SETTLE_S = 20.0
 
 
@@ -95,9 +97,9 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
     """Run one. faults: those that may befall it."""
     rng = Random(seed)
     market = Market(SYMBOLS[name])
-    happening: Iterator[Event] = invented(market, rng)
+    happening: Iterator[Event] = invented(market, rng, LEVELS.get(name, 40))
     luck = Faults(rng, (), 0.0)
-    dialect = DIALECTS[name]
+    dialect = replace(DIALECTS[name], sends_per_second=1000)
     streams = tuple(stream for stream in ("trade", "quote", "depth") if stream in dialect.streams)
     async with Venue(name, market, happening, luck) as venue, web_session() as http:
         venue.happen(len(market.books))  # the books as they are at first
@@ -105,11 +107,13 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
         rest = Rest(http, 1000)
         logs = {f"{name}/{plan.connection}": Log() for plan in wanted}
         work = [asyncio.create_task(_connect(dialect, plan, http, rest, logs)) for plan in wanted]
+        await _connected(venue, len(wanted))
         luck.wanted, luck.often = faults, rng.choice((0.005, 0.02, 0.05))
         for _ in range(events):
             venue.happen(rng.choice((1, 1, 1, 5)))
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.choice((0, 0.001, 0.01)))
+            await _connected(venue, 1)
         luck.stop()
         await _settle(venue, logs, market, name, work)
         for task in work:
@@ -117,6 +121,15 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
         await asyncio.wait(work)
         report = check(market, name, {source: log.items for source, log in logs.items()}, rng)
         return Outcome(name, seed, report, luck.done, venue.opened)
+
+
+async def _connected(venue: Venue, count: int) -> None:
+    """Let the market go on until so many clients are there, though not for long."""
+    for _ in range(100):
+        if len(venue.clients) >= count:
+            return
+        venue.happen()
+        await asyncio.sleep(0.02)
 
 
 async def _connect(dialect: Dialect, plan: Plan, http: object, rest: Rest, logs: dict[str, Log]) -> None:

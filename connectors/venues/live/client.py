@@ -182,13 +182,16 @@ class Connection:
                 raise _end(socket, message.extra)
             now_ns = clock()
             self._heard_s = loop.time()
-            put(Message(now_ns, data))
             try:
                 actions = session.received(data, now_ns)
             except GarbageError as error:
+                put(Message(now_ns, data))
                 raise LostError(GapReason.GARBAGE, str(error)) from error
+            if actions:  # a gap stands before the message that shows it
+                self._do(session, [action for action in actions if isinstance(action, Say)])
+            put(Message(now_ns, data))
             if actions:
-                self._do(session, actions)
+                self._do(session, [action for action in actions if not isinstance(action, Say)])
             if self._outlet.full:
                 raise LostError(GapReason.OVERLOAD, "more came than Kafka took: the queue is full")
 

@@ -10,7 +10,7 @@ others); `timer` about once a second. A new session begins with every connection
 **What it returns.** Actions, done in their order:
 - `Send`: a text for the venue. The client keeps to `sends_per_second`.
 - `Fetch`: a question to the venue's REST about `symbol`. The client keeps to `fetches_per_second`, over all of them.
-- `Say`: something for the log: it stands right behind the message that was received last.
+- `Say`: something for the log: it stands right before the message that led to it.
 - `Reconnect`: this connection is of no use any more; the log gets a gap of every symbol with the reason.
 - `Complain`: a refusal in the venue's words, for the operator's eyes; the rest goes on.
 
