@@ -188,6 +188,33 @@ class Assembly:
         heads["event_ns"] = ticks["ts_event_ns"]
         self._parts.append(Part(empty_ticks(0), _NONE, heads, streams * np.int64(len(self._streams)) + number))
 
+    @property
+    def lost(self) -> set[int]:
+        """The first events of messages that were, all or in part, rejected although their kind is read."""
+        return {
+            event >> EVENT_BITS << EVENT_BITS
+            for event, reason, _ in self._rejects
+            if reason is not RejectReason.UNKNOWN
+        }
+
+    def lose(self, event: int, symbols: Sequence[str], first: int, missing: int) -> None:
+        """Say that data of every kind is missing before an event: a GAP tick for each of the symbols.
+
+        first: the first number that is missing; missing: how many; both 0 if not known. Call it in order of events.
+        """
+        gaps, where = empty_ticks(len(symbols)), np.full(len(symbols), event, np.int64)
+        self.stamp(gaps, where, symbols)
+        gaps["ts_event_ns"] = gaps["ts_recv_ns"]
+        gaps["kind"] = Kind.GAP
+        gaps["sequence"], gaps["size"] = first, missing
+        gaps["price"] = GapReason.SEQUENCE
+        self._gaps.append(Part(gaps, where, np.zeros(0, self._scan.HEAD), _NONE))
+
+    def mark_late(self, messages: Sequence[int]) -> None:
+        """Set LATE on all ticks of some messages, named by their first events."""
+        for part in self._parts if messages else ():
+            set_flag(part.ticks, np.isin(part.where >> EVENT_BITS << EVENT_BITS, messages), Flag.LATE)
+
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
         whole = (

@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeline.connectors.venues.assembly import Assembly, set_flag
-from tapeline.connectors.venues.columns import Floats, MalformedError, Mask, decimals, inexact, inexact_numbers, numbers
+from tapeline.connectors.venues.columns import (
+    UNTIMED,
+    Floats,
+    MalformedError,
+    Mask,
+    decimals,
+    inexact,
+    inexact_numbers,
+    numbers,
+)
 from tapeline.schemas import Flag, Ticks
 from tapeline.schemas.frames import Int64Array
 
@@ -75,6 +84,15 @@ def checked(found: Levels) -> Levels:
     """Return the levels if all prices are above zero."""
     if not (found.price > 0).all():
         raise MalformedError("price of a level is not above zero")
+    return found
+
+
+def latest(times_ns: Int64Array, counts: Int64Array) -> Int64Array:
+    """Return the latest time of each event, UNTIMED without levels. times_ns: (levels,); counts: (events,)."""
+    found = np.full(len(counts), UNTIMED, np.int64)
+    filled = np.flatnonzero(counts)
+    if len(filled):
+        found[filled] = np.maximum.reduceat(times_ns, (np.cumsum(counts) - counts)[filled])
     return found
 
 

@@ -32,7 +32,7 @@ from tapeline.connectors.venues.columns import (
     seconds_ns,
 )
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
-from tapeline.connectors.venues.depth import levels, object_levels
+from tapeline.connectors.venues.depth import latest, levels, object_levels
 from tapeline.connectors.venues.reading import (
     NUMBERS,
     TEXTS,
@@ -178,18 +178,9 @@ def _books(rows: Sequence[Row]) -> Read:
     pair, depth, snapshot, bids, asks = zip(*rows, strict=True)
     found = levels(bids, asks, LEVEL_WIDTHS)
     times = [level[2] for both in zip(bids, asks, strict=True) for side in both for level in side]
-    heads = books(pair, _latest(seconds_ns(times, "time of a level"), found.counts), snapshot=np.array(snapshot))
+    heads = books(pair, latest(seconds_ns(times, "time of a level"), found.counts), snapshot=np.array(snapshot))
     heads["size2"] = digits(depth, "depth in the name of the book", most=DEPTH_MAX)
     return Read(pair, heads, levels=found)
-
-
-def _latest(times: Int64Array, counts: Int64Array) -> Int64Array:
-    """Return the latest time of each event; times: of all levels; counts: (n,) levels of each."""
-    latest = np.full(len(counts), UNTIMED, np.int64)
-    filled = np.flatnonzero(counts)
-    if len(filled):
-        latest[filled] = np.maximum.reduceat(times, (np.cumsum(counts) - counts)[filled])
-    return latest
 
 
 def _trades_v2(rows: Sequence[Row]) -> Read:

@@ -1,16 +1,22 @@
 """Which venue a raw frame is of, and so whose `parse` reads it. agents/normalize calls `parse_frame`."""
 
-from tapeline.connectors.venues import binance, kraken, lean, okx, sim
+from tapeline.connectors.venues import binance, bybit, coinbase, kraken, lean, okx, sim
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.feed import parse_feed
 from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
-VENUES: dict[str, Venue] = {
-    venue.name: venue
-    for venue in (binance.SPOT, binance.USDM, binance.COINM, kraken.VENUE, okx.VENUE, lean.VENUE, sim.VENUE)
-}
+_ALL = (
+    *(binance.SPOT, binance.USDM, binance.COINM),
+    *(bybit.SPOT, bybit.LINEAR, bybit.INVERSE),
+    coinbase.VENUE,
+    kraken.VENUE,
+    okx.VENUE,
+    lean.VENUE,
+    sim.VENUE,
+)
+VENUES: dict[str, Venue] = {venue.name: venue for venue in _ALL}
 """Name (the part of a source before the slash) -> venue."""
 
 
