@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tapeline.connectors.venues.columns import Mask, inexact, sound
 from tapeline.connectors.venues.contract import MESSAGE_BYTES_MAX, Parsed, Reject, Sequences
-from tapeline.connectors.venues.shapes import ANY, EVENT_BITS, Scanner, Stream
+from tapeline.connectors.venues.shapes import ANEW, ANY, EVENT_BITS, Scanner, Stream
 from tapeline.schemas import TICK, Flag, GapReason, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 from tapeline.schemas.frames import Int64Array
 
@@ -28,6 +28,8 @@ UNSCANNED = Scanner((), {})
 """For messages that all are the library parser's."""
 
 
+REPEATS = "repeats"
+"""State: the streams of which a new connection may send again what an earlier one gave."""
 _NONE = np.zeros(0, np.int64)
 
 
@@ -248,6 +250,8 @@ class Assembly:
         symbols, each = list(self._symbols), len(self._streams)
         keys = [f"{self._streams[stream % each].name}/{symbols[stream // each]}" for stream in streams.tolist()]
         highest = np.array([self.state.get(key, ANY) for key in keys], np.int64)
+        if self.state.get(REPEATS):
+            ticks, where, heads = self._without_repeats(ticks, where, heads, keys, highest)
         gaps = np.empty((len(heads), 4), np.int64)
         _, run = self._scan.kernels()
         gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, gaps)
@@ -258,6 +262,23 @@ class Assembly:
         shows, before, first, missing = gaps[:gaps_count].T
         shows = heads[shows]
         return np.insert(ticks, before, self._gap_ticks(shows, streams[shows["stream"]], first, missing))
+
+    def _without_repeats(
+        self, ticks: Ticks, where: Int64Array, heads: Heads, keys: Sequence[str], highest: Int64Array
+    ) -> tuple[Ticks, Int64Array, Heads]:
+        """Leave out what a new connection sends again: numbers not above the highest, until the first that is."""
+        open_keys = dict.fromkeys(str(self.state[REPEATS]).split())
+        repeated: list[int] = []
+        for number, (stream, sequence, before) in enumerate(heads[["stream", "sequence", "before"]].tolist()):
+            if keys[stream] not in open_keys:
+                continue
+            if before != ANEW and sequence <= highest[stream]:
+                repeated.append(number)
+            else:
+                del open_keys[keys[stream]]
+        self.state[REPEATS] = " ".join(open_keys)
+        kept = ~np.isin(where, heads["event"][repeated])
+        return ticks[kept], where[kept], np.delete(heads, repeated)
 
     def _gap_ticks(self, heads: Heads, streams: Int64Array, first: Int64Array, missing: Int64Array) -> Ticks:
         """Return a GAP tick before each of the heads: the numbers from `first` on are missing, so many of them."""

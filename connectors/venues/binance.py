@@ -103,6 +103,8 @@ def _events(message: Any) -> list[Event]:
         return [(SNAPSHOT, event if event is message else {"stream": message.get("stream")} | event)]
     if "s" in event and "u" in event:
         return [(QUOTE, event)]
+    if "id" in event and "result" in event:  # an answer to a subscription
+        return []
     return _nameless(event)
 
 

@@ -15,7 +15,8 @@ from tapeline.connectors.venues import (
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
-from tapeline.schemas import RawFrame, RejectReason
+from tapeline.connectors.venues.feed import parse_feed
+from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
 _ALL = (
     *(binance.SPOT, binance.USDM, binance.COINM),
@@ -41,7 +42,7 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
     name = frame.source.partition("/")[0]
     venue = VENUES.get(name)
     if venue is not None:
-        return venue.parse(frame, state)
+        return parse_feed(venue, frame, state) if frame.flags & FrameFlag.FEED else venue.parse(frame, state)
     assembly = Assembly(name, frame, state)
     detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
     assembly.reject_all(RejectReason.UNKNOWN, detail)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from tapeline.connectors.venues.contract import Message, Recording, RecordingError, Unreadable
+from tapeline.connectors.venues.contract import FeedMessage, Message, Recording, RecordingError, Unreadable
 from tapeline.connectors.venues.framer import FRAMEABLE_BYTES_MAX, Framer
 from tapeline.schemas import RawFrame, Rejected, RejectOrigin, RejectReason, TapelineError, partition_of
 from tapeline.schemas.topics import RAW, REJECTED
@@ -123,7 +123,7 @@ class _Pump:
     async def _send_items(self) -> bool:
         """Send every item; return whether the recording came to its end."""
         for number, item in enumerate(self._recording.items):
-            if isinstance(item, Message):
+            if not isinstance(item, Unreadable):
                 if self._speed is not None and item.recv_ns > self._reached_ns:
                     await self._wait_for(item.recv_ns)
                 if number % YIELD_MESSAGES == 0:
@@ -134,7 +134,10 @@ class _Pump:
             await self._take(item)
         return True
 
-    async def _take(self, item: Message | Unreadable) -> None:
+    async def _take(self, item: Message | FeedMessage | Unreadable) -> None:
+        if isinstance(item, FeedMessage):
+            await self._send(self._framer.say(item))
+            return
         if isinstance(item, Message) and len(item.data) > FRAMEABLE_BYTES_MAX:
             detail = f"{len(item.data)} bytes, no frame holds more than {FRAMEABLE_BYTES_MAX}"
             item = Unreadable(self._framer.messages, RejectReason.OVERSIZED, detail, item.data)
