@@ -87,8 +87,8 @@ class Assembly:
             return np.arange(count)
         capacity = count + len(body) // LEVEL_BYTES_MIN  # pages that are not written cost nothing
         ints = np.empty((capacity, TICK_WORDS), np.int64)
-        where, registers = np.empty(capacity, np.int64), np.empty(scan.BITS, np.int64)
-        heads, used, slots = np.empty(count, scan.HEAD), np.empty(count, np.int64), np.empty(count, scan.SLOT)
+        where, registers = np.empty(capacity, np.int64), np.empty(scan.REGISTERS, np.int64)
+        heads, used, slots = np.empty(capacity, scan.HEAD), np.empty(count, np.int64), np.empty(count, scan.SLOT)
         places, buckets = np.zeros(count * len(self._streams), np.int64), np.zeros(2 << count.bit_length(), np.int64)
         left = np.empty(count, np.int64)
         run, _ = scan.kernels()
@@ -123,7 +123,12 @@ class Assembly:
     @property
     def scanned(self) -> tuple[Ticks, Int64Array]:
         """The ticks that were scanned and their messages; a `parse` may set what the lines do not say."""
-        return (self._parts[0].ticks, self._parts[0].where >> EVENT_BITS) if self._parts else (empty_ticks(0), _NONE)
+        return (self._parts[0].ticks, self._parts[0].where >> EVENT_BITS) if self._scanned else (empty_ticks(0), _NONE)
+
+    @property
+    def scanned_symbols(self) -> list[str]:
+        """The symbols of the ticks that were scanned, by number; ask before others are stamped."""
+        return list(self._symbols)
 
     def messages(self) -> Iterable[tuple[int, bytes]]:
         """Return (its first event, bytes) of each message that is left and of a size worth parsing; reject the others.

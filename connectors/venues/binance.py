@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
-from tapeline.connectors.venues.binance_shapes import SCANNERS, STREAMS
+from tapeline.connectors.venues.binance_shapes import SCANNERS, SNAPSHOT_SCANNER, STREAMS
 from tapeline.connectors.venues.columns import UNTIMED, MalformedError, booleans, integers, symbols, times_ns
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.depth import levels
@@ -67,9 +67,10 @@ def parse(venue: str, frame: RawFrame, state: Sequences, *, scanned: bool = True
     return assembly.parsed()
 
 
-def snapshot(venue: str, frame: RawFrame, symbol: str, state: Sequences) -> Parsed:
+def snapshot(venue: str, frame: RawFrame, symbol: str, state: Sequences, *, scanned: bool = True) -> Parsed:
     """Return the ticks of the one message of a frame, what REST `depth` answered for `symbol` (see `Venue`)."""
-    assembly = Assembly(venue, frame, state)
+    scanner = SNAPSHOT_SCANNER if scanned else UNSCANNED
+    assembly = Assembly(venue, frame, state, STREAMS[venue], scanner, symbol)
     found = sort(assembly, _answers, {SNAPSHOT: partial(_pick_snapshot, symbol)})
     _add_snapshots(assembly, *found[SNAPSHOT])
     return assembly.parsed()

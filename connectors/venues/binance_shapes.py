@@ -19,7 +19,7 @@ from tapeline.connectors.venues.shapes import (
     levels,
     sets,
 )
-from tapeline.schemas import Kind
+from tapeline.schemas import Flag, Kind
 
 STREAMS = {
     venue: (
@@ -105,6 +105,18 @@ _SHAPES["binance-coinm"] = [
     (shape if end is _AGGREGATE else shape.replace('"s":"<symbol>",', '"s":"<symbol>","ps":"<text>",'), end)
     for shape, end in _SHAPES["binance-usdm"]
 ]
+SNAPSHOT_SCANNER = Scanner(
+    [
+        (text, ends(Kind.BOOK, flags=Flag.SNAPSHOT))
+        for text in (
+            '{"lastUpdateId":<id>,"bids":<bids>,"asks":<asks>}',
+            '{"lastUpdateId":<id>,"E":<int>,"T":<ms>,"bids":<bids>,"asks":<asks>}',
+            '{"lastUpdateId":<id>,"symbol":"<text>","pair":"<text>","E":<int>,"T":<ms>,"bids":<bids>,"asks":<asks>}',
+        )
+    ],
+    _FIELDS,
+)
+"""Of what REST answers."""
 _VENUE_FIELDS = {"binance": _FIELDS, "binance-usdm": _USDM_FIELDS, "binance-coinm": _USDM_FIELDS}
 
 SCANNERS = {

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
+from tapeline.connectors.venues.bitstamp_shapes import CHANGES, PICTURE, SCANNER, STREAMS, TRADE
 from tapeline.connectors.venues.columns import digits, digits_us_ns, integers
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.depth import levels
@@ -33,22 +34,19 @@ from tapeline.connectors.venues.reading import (
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import Stream
-from tapeline.schemas import Kind, RawFrame, RejectReason
+from tapeline.schemas import RawFrame, RejectReason
 
-TRADE, CHANGES, PICTURE, ANSWER = "live_trades", "diff_order_book", "order_book", "order book by REST"
-STREAMS = (
-    Stream(TRADE, Kind.TRADE, counted=False),
-    Stream(CHANGES, Kind.BOOK, counted=False),
-    Stream(PICTURE, Kind.BOOK, counted=False),
-)
+ANSWER = "order book by REST"
 EVENTS = {TRADE: "trade", CHANGES: "data", PICTURE: "data"}
 """Channel -> the event that is read."""
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("bitstamp", frame, state, STREAMS)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly("bitstamp", frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
     read(assembly, _events, READINGS)
     return assembly.parsed()
 
@@ -68,10 +66,10 @@ def _events(message: Any) -> Iterable[Event]:
         case {"event": str(event)} if event.startswith("bts:"):
             return []
         case {"event": str(event), "channel": str(channel)}:
-            kind, _, symbol = channel.rpartition("_")
+            kind = next((kind for kind in EVENTS if channel.startswith(f"{kind}_")), "")
             if EVENTS.get(kind) != event:
                 return unknown(f"event {event[:40]!r} of channel", channel)
-            return [(kind, (symbol, kind == PICTURE, message.get("data")))]
+            return [(kind, (channel[len(kind) + 1 :], kind == PICTURE, message.get("data")))]
     return [(RejectReason.UNKNOWN, "not an object as Bitstamp sends them")]
 
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly, set_flag
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly, set_flag
+from tapeline.connectors.venues.bybit_shapes import BOOKS, SCANNER, STREAMS, TOP
 from tapeline.connectors.venues.columns import (
     INTEGER_MAX,
     MS_MAX,
@@ -55,12 +56,9 @@ from tapeline.connectors.venues.reading import (
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import ANEW, Stream
+from tapeline.connectors.venues.shapes import ANEW
 from tapeline.schemas import Flag, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 
-BOOKS = tuple(f"orderbook.{depth}" for depth in (50, 200, 500, 1000))
-TOP = "orderbook.1"
-STREAMS = tuple(Stream(topic, Kind.BOOK) for topic in BOOKS)
 SIDES = {"Buy": 1, "Sell": -1}
 
 TICKER_KEY = "connection/ticker/"
@@ -85,9 +83,12 @@ TICKS_OF: dict[str, tuple[slice, int]] = {
 """Tick of a ticker -> its fields, and how many of the first of them must have been said."""
 
 
-def parse(venue: str, frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`); venue: `bybit`, `bybit-linear` or `bybit-inverse`."""
-    assembly = Assembly(venue, frame, state, STREAMS)
+def parse(venue: str, frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`); venue: `bybit`, `bybit-linear` or `bybit-inverse`.
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly(venue, frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
     read(assembly, partial(_events, state), READINGS)
     return assembly.parsed()
 
@@ -96,7 +97,9 @@ def _events(state: Sequences, message: Any) -> Iterable[Event]:
     """Return what a message holds (see `reading.sort`)."""
     match message:
         case {"topic": str(topic), "data": data}:
-            kind = topic.rpartition(".")[0]
+            kind, _, rest = topic.partition(".")
+            if kind == "orderbook":
+                kind = f"{kind}.{rest.partition('.')[0]}"
             if kind == "tickers":
                 return _ticker(state, message, data)
             if kind == "publicTrade" and isinstance(data, list):

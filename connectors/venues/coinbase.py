@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
+from tapeline.connectors.venues.coinbase_shapes import SCANNER, STREAMS, TRADE
 from tapeline.connectors.venues.columns import (
     INTEGER_MAX,
     MalformedError,
@@ -49,12 +50,11 @@ from tapeline.connectors.venues.reading import (
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import EVENT_BITS, Stream
-from tapeline.schemas import Flag, Kind, RawFrame, RejectReason
+from tapeline.connectors.venues.shapes import EVENT_BITS
+from tapeline.schemas import Flag, RawFrame, RejectReason
 from tapeline.schemas.frames import Int64Array
 
-TRADE, QUOTE, BOOK = "market_trades", "ticker", "l2_data"
-STREAMS = (Stream(TRADE, Kind.TRADE, counted=False),)
+QUOTE, BOOK = "ticker", "l2_data"
 NUMBER, SUBSCRIBED = "sequence", "subscription"
 NUMBER_KEY, SYMBOLS_KEY = "connection/sequence", "symbols"
 AGAINST_MAKER = {"BUY": -1, "SELL": 1}
@@ -64,12 +64,15 @@ LISTS = {TRADE: "trades", QUOTE: "tickers"}
 """Channel -> the field of an event that lists what happened."""
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("coinbase", frame, state, STREAMS)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly("coinbase", frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
     picks = {kind: reading.pick for kind, reading in READINGS.items()}
     found = sort(assembly, _events, picks | {NUMBER: _pick_itself, SUBSCRIBED: _pick_itself})
-    first: dict[str, int] = {}
+    first = assembly.seen
     for kind, reading in READINGS.items():
         events, rows = found[kind]
         taken = take(assembly, reading, events, rows) if rows else None
@@ -77,12 +80,24 @@ def parse(frame: RawFrame, state: Sequences) -> Parsed:
             first[symbol] = min(event, first.get(symbol, event))
     for event, (symbol,) in zip(*found[SUBSCRIBED], strict=True):
         first[symbol] = min(event, first.get(symbol, event))
-    _follow_connection(assembly, *found[NUMBER], first)
+    events, rows = found[NUMBER]
+    numbers = sorted([*_scanned_numbers(assembly), *zip(events, (number for (number,) in rows), strict=True)])
+    _follow_connection(assembly, numbers, first)
     return assembly.parsed()
 
 
-def _follow_connection(assembly: Assembly, events: list[int], rows: list[Row], first: dict[str, int]) -> None:
-    """Compare the numbers of all messages; first: symbol -> the first event of this frame with it."""
+def _scanned_numbers(assembly: Assembly) -> Iterator[tuple[int, int]]:
+    """Give the number of each message that was scanned: all its ticks have it."""
+    ticks, messages = assembly.scanned
+    starts = np.flatnonzero(np.diff(messages, prepend=-1))
+    return zip((messages[starts] << EVENT_BITS).tolist(), ticks["sequence"][starts].tolist(), strict=True)
+
+
+def _follow_connection(assembly: Assembly, numbers: list[tuple[int, int]], first: dict[str, int]) -> None:
+    """Compare the numbers of all messages.
+
+    numbers: (first event, number) of each, in order; first: symbol -> the first event of this frame with it.
+    """
     state = assembly.state
     seen = dict.fromkeys(str(state.get(SYMBOLS_KEY, "")).split(), -1)
     seen |= {symbol: first[symbol] for symbol in sorted(first, key=first.__getitem__) if symbol not in seen}
@@ -90,7 +105,7 @@ def _follow_connection(assembly: Assembly, events: list[int], rows: list[Row], f
         state[SYMBOLS_KEY] = " ".join(seen)
     lost, again = assembly.lost, []
     last = state.get(NUMBER_KEY)
-    for event, (number,) in zip(events, rows, strict=True):
+    for event, number in numbers:
         if event in lost:
             continue
         if isinstance(last, int) and 0 < number <= last:

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
+from tapeline.connectors.venues.coinbase_shapes import EXCHANGE_SCANNER, EXCHANGE_STREAMS, MATCH, TICKER
 from tapeline.connectors.venues.columns import MalformedError, decimals, inexact, integers, iso_ns, optional_iso_ns
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.depth import PAIR, Levels, checked, levels
@@ -41,28 +42,30 @@ from tapeline.connectors.venues.reading import (
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import Stream
-from tapeline.schemas import Flag, Kind, RawFrame
+from tapeline.schemas import Flag, RawFrame
 
-TRADE, LAST_TRADE, QUOTE, PICTURE, CHANGES = "match", "last_match", "ticker", "snapshot", "l2update"
+LAST_MATCH, PICTURE, CHANGES = "last_match", "snapshot", "l2update"
 ANSWER = "book by REST"
-STREAMS = (Stream(TRADE, Kind.TRADE), Stream(QUOTE, Kind.QUOTE, counted=False))
 AGAINST_MAKER = {"buy": -1, "sell": 1}
 LEVEL_SIDES = {"buy": 1, "sell": -1}
 ANSWER_WIDTHS = frozenset({3})
 """Of a level by REST: price, size, number of orders."""
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("coinbase-exchange", frame, state, STREAMS)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    scanner = EXCHANGE_SCANNER if scanned else UNSCANNED
+    assembly = Assembly("coinbase-exchange", frame, state, EXCHANGE_STREAMS, scanner)
     read(assembly, _events, READINGS)
     return assembly.parsed()
 
 
 def snapshot(frame: RawFrame, symbol: str, state: Sequences) -> Parsed:
     """Return the ticks of the one message of a frame, what REST `book?level=2` answered for `symbol` (see `Venue`)."""
-    assembly = Assembly("coinbase-exchange", frame, state, STREAMS)
+    assembly = Assembly("coinbase-exchange", frame, state, EXCHANGE_STREAMS)
     read(assembly, lambda message: _answer(symbol, message), READINGS)
     return assembly.parsed()
 
@@ -88,7 +91,7 @@ def _answer(symbol: str, message: Any) -> Iterable[Event]:
 
 def _pick_trade(trade: Any) -> Row:
     fields = itemgetter("product_id", "trade_id", "price", "size", "side", "time")(trade)
-    return (trade["type"] == LAST_TRADE, *fields)
+    return (trade["type"] == LAST_MATCH, *fields)
 
 
 def _pick_ticker(ticker: Any) -> Row:
@@ -147,9 +150,9 @@ def _changes(rows: Sequence[Row]) -> Read:
 
 
 KINDS = {
-    TRADE: Reading(_pick_trade, _trades, TRADE),
-    LAST_TRADE: Reading(_pick_trade, _trades, TRADE),
-    QUOTE: Reading(_pick_ticker, _quotes, QUOTE),
+    MATCH: Reading(_pick_trade, _trades, MATCH),
+    LAST_MATCH: Reading(_pick_trade, _trades, MATCH),
+    TICKER: Reading(_pick_ticker, _quotes, TICKER),
     PICTURE: Reading(_pick_picture, _pictures),
     CHANGES: Reading(itemgetter("product_id", "changes", "time"), _changes),
 }

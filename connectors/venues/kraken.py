@@ -16,14 +16,15 @@ trades have one time (krakenfx/api-go issue 36, 2025-11), so ids only show what 
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
 from tapeline.connectors.venues.columns import (
+    SYMBOL_CHARACTERS_MAX,
     UNTIMED,
     MalformedError,
     digits,
@@ -34,10 +35,12 @@ from tapeline.connectors.venues.columns import (
 )
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.depth import latest, levels, object_levels
+from tapeline.connectors.venues.kraken_shapes import DEPTH_MAX, SCANNER, STREAMS
 from tapeline.connectors.venues.reading import (
     NUMBERS,
     TEXTS,
     Event,
+    Found,
     Read,
     Reading,
     Row,
@@ -45,33 +48,80 @@ from tapeline.connectors.venues.reading import (
     elements,
     one_of,
     quotes,
-    read,
     refused,
+    sort,
+    take,
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import Stream
+from tapeline.connectors.venues.shapes import EVENT_BITS
 from tapeline.schemas import Flag, Kind, RawFrame, RejectReason
 
-STREAMS = (Stream("trade", Kind.TRADE, counted=False),)
 DEPTH_KEY = "connection/depth/"
 """State: + symbol -> how many levels a side the v2 book of this connection has."""
-DEPTH_MAX = 100_000
+SUBSCRIBED = "subscription"
 SIDES_V1, SIDES_V2 = {"b": 1, "s": -1}, {"buy": 1, "sell": -1}
 LEVEL_WIDTHS = frozenset({3, 4})
 """Of v1: price, size, time, and "r" if it is sent again."""
+BOOK_V2 = "book v2"
 CONTROL_EVENTS = ("heartbeat", "systemStatus", "subscriptionStatus", "pong")
 CONTROL_CHANNELS = ("heartbeat", "status")
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("kraken", frame, state, STREAMS)
-    read(assembly, partial(_events, state), READINGS)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly("kraken", frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
+    found: Found = {SUBSCRIBED: ([], [])}
+    if len(assembly.left):
+        picks = {kind: reading.pick for kind, reading in READINGS.items()}
+        found = sort(assembly, _events, picks | {SUBSCRIBED: tuple})
+    depths = _Depths(state, *found[SUBSCRIBED])
+    depths.set_scanned(assembly)
+    events, rows = found.get(BOOK_V2, ([], []))
+    found[BOOK_V2] = events, [(*row, depths.at(row[0], event)) for event, row in zip(events, rows, strict=True)]
+    for kind, reading in READINGS.items():
+        events, rows = found.get(kind, ([], []))
+        if rows:
+            take(assembly, reading, events, rows)
     return assembly.parsed()
 
 
-def _events(state: Sequences, message: Any) -> Iterable[Event]:
+class _Depths:
+    """How many levels a side the v2 books have: what `state` knew, and answers to subscriptions in this frame."""
+
+    def __init__(self, state: Sequences, events: list[int], rows: list[Row]) -> None:
+        self._before = {key: int(depth) for key, depth in state.items() if key.startswith(DEPTH_KEY)}
+        self._said = [(event, DEPTH_KEY + symbol, depth) for event, (symbol, depth) in zip(events, rows, strict=True)]
+        state |= {key: depth for _, key, depth in self._said}
+
+    def at(self, symbol: Any, event: int) -> int:
+        """Return the depth of a symbol's book at an event, 0 if it is not known."""
+        if not isinstance(symbol, str):
+            return 0
+        key = DEPTH_KEY + symbol
+        return next(
+            (depth for said, of, depth in reversed(self._said) if of == key and said < event), self._before.get(key, 0)
+        )
+
+    def set_scanned(self, assembly: Assembly) -> None:
+        """Set the depth of books that were scanned; those of v1 say it themselves."""
+        ticks, messages = assembly.scanned
+        if not len(ticks) or not (self._before or self._said):
+            return
+        rows = np.flatnonzero((ticks["kind"] == Kind.BOOK) & (ticks["size2"] == 0))
+        changes = [said >> EVENT_BITS for said, _, _ in self._said]
+        names = assembly.scanned_symbols
+        for start, end in pairwise([0, *np.searchsorted(messages[rows], changes), len(rows)]):
+            if start < end:
+                event = int(messages[rows[start]]) << EVENT_BITS
+                of_slot = np.array([self.at(name, event) for name in names], np.float64)
+                ticks["size2"][rows[start:end]] = of_slot[ticks["instrument_id"][rows[start:end]]]
+
+
+def _events(message: Any) -> Iterable[Event]:
     """Return what a message holds (see `reading.sort`)."""
     match message:
         case [_, *parts, str(name), str(pair)] if parts:
@@ -79,7 +129,7 @@ def _events(state: Sequences, message: Any) -> Iterable[Event]:
         case {"channel": str(channel), "type": str(what), "data": [*data]} if f"{channel} v2" in READINGS:
             if what not in ("snapshot", "update"):
                 return unknown(f"type of {channel}", what)
-            return [(f"{channel} v2", (what == "snapshot", state, one)) for one in data]
+            return [(f"{channel} v2", (what == "snapshot", one)) for one in data]
         case {"channel": str(channel)} if f"{channel} v2" in READINGS:
             return [(RejectReason.MALFORMED, f"{channel} without type and data")]
         case {"channel": str(channel)}:
@@ -89,7 +139,7 @@ def _events(state: Sequences, message: Any) -> Iterable[Event]:
                 return []
             return refused(message["errorMessage"]) if "errorMessage" in message else unknown("event", event)
         case {"method": str(method), "success": bool(success)}:
-            return _answer(state, method, message.get("result")) if success else refused(message.get("error"))
+            return _answer(method, message.get("result")) if success else refused(message.get("error"))
         case {"method": "pong"}:
             return []
     return [(RejectReason.UNKNOWN, "not an array or object as Kraken sends them")]
@@ -105,12 +155,12 @@ def _events_v1(parts: list[Any], name: str, pair: str) -> list[Event]:
     return unknown("channel", name)
 
 
-def _answer(state: Sequences, method: str, result: Any) -> list[Event]:
-    """Note the depth of a book that was subscribed to."""
+def _answer(method: str, result: Any) -> list[Event]:
+    """Return the depth of a book that was subscribed to."""
     match result:
         case {"channel": "book", "symbol": str(symbol), "depth": int(depth)} if method == "subscribe":
-            if not isinstance(depth, bool) and 0 < depth <= DEPTH_MAX and len(symbol) <= 64:
-                state[DEPTH_KEY + symbol] = depth
+            if not isinstance(depth, bool) and 0 < depth <= DEPTH_MAX and len(symbol) <= SYMBOL_CHARACTERS_MAX:
+                return [(SUBSCRIBED, (symbol, depth))]
     return []
 
 
@@ -146,20 +196,18 @@ def _pick_book(content: Any) -> Row:
 
 
 def _pick_trade_v2(content: Any) -> Row:
-    snapshot, _, trade = content
+    snapshot, trade = content
     return (snapshot, *itemgetter("symbol", "trade_id", "price", "qty", "side", "timestamp")(trade))
 
 
 def _pick_ticker_v2(content: Any) -> Row:
-    _, _, ticker = content
+    _, ticker = content
     return (*itemgetter("symbol", "bid", "bid_qty", "ask", "ask_qty")(ticker), ticker.get("timestamp"))
 
 
 def _pick_book_v2(content: Any) -> Row:
-    snapshot, state, book = content
-    symbol, bids, asks = itemgetter("symbol", "bids", "asks")(book)
-    depth = state.get(DEPTH_KEY + symbol, 0) if isinstance(symbol, str) else 0
-    return symbol, depth, snapshot, bids, asks, book.get("timestamp")
+    snapshot, book = content
+    return (*itemgetter("symbol", "bids", "asks")(book), snapshot, book.get("timestamp"))
 
 
 def _trades(rows: Sequence[Row]) -> Read:
@@ -197,7 +245,7 @@ def _quotes_v2(rows: Sequence[Row]) -> Read:
 
 
 def _books_v2(rows: Sequence[Row]) -> Read:
-    symbol, depth, snapshot, bids, asks, time = zip(*rows, strict=True)
+    symbol, bids, asks, snapshot, time, depth = zip(*rows, strict=True)
     heads = books(symbol, optional_iso_ns(time, "timestamp"), snapshot=np.array(snapshot))
     heads["size2"] = depth
     return Read(symbol, heads, levels=object_levels(bids, asks, "price", "qty"))
@@ -210,7 +258,7 @@ READINGS = {
     "book": Reading(_pick_book, _books),
     "trade v2": Reading(_pick_trade_v2, _trades_v2, "trade"),
     "ticker v2": Reading(_pick_ticker_v2, _quotes_v2),
-    "book v2": Reading(_pick_book_v2, _books_v2),
+    BOOK_V2: Reading(_pick_book_v2, _books_v2),
 }
 """Kind of event -> how it is read."""
 

@@ -29,7 +29,12 @@ PAIRS, FOURS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
 BY_10, BY_100, BY_10000 = (np.uint64(1 + (10**power << 8 * power)) for power in (1, 2, 4))
 QUOTES, BACKSLASHES = np.uint64(0x2222222222222222), np.uint64(0x5C5C5C5C5C5C5C5C)
 SPACES, ABOVE_SPACES = np.uint64(0x2020202020202020), np.uint64(0x2121212121212121)
-POINT, COMMA = ord("."), ord(",")
+POINT, COMMA, ZERO = ord("."), ord(","), ord("0")
+DASH, COLON, TEE, ZED = (ord(one) for one in "-:TZ")
+SECOND_NS, NS_DIGITS, SECOND_DIGITS_MAX, SECONDS_MAX = 1_000_000_000, 9, 10, 9_223_372_035
+ISO_BYTES_MIN = len("2026-08-09T21:05:48Z")
+YEAR_MIN, YEAR_MAX = 1970, 2259
+DAYS = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 HASH_START, HASH_FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -145,6 +150,85 @@ def read_decimal(at: Any, end: Any, last: Any, least: Any, below: Any) -> Any:
         return 0.0, False, -1
     inexact = mantissa >= np.uint64(INEXACT_MIN)
     return np.float64(np.int64(mantissa)) / TENS_FLOAT[np.uint64(scale)], inexact, behind
+
+
+@numba.njit(forceinline=True)
+def _is_digit(at: Any) -> Any:
+    return 0 <= byte_at(at) - ZERO <= 9
+
+
+@numba.njit
+def is_json_number(at: Any, behind: Any) -> Any:
+    """Say whether what `read_decimal` took is a number as JSON writes it: no 007, no .5, no 5."""
+    if byte_at(at) == ZERO and behind - at > 1 and byte_at(at + 1) != POINT:
+        return False
+    return byte_at(at) != POINT and byte_at(behind - 1) != POINT
+
+
+@numba.njit
+def read_seconds_ns(at: Any, end: Any, last: Any) -> Any:
+    """Read seconds since 1970 with up to 9 decimals; return (ns, the place behind them or -1)."""
+    whole, behind = read_digits(at, end, last)
+    if not 1 <= behind - at <= SECOND_DIGITS_MAX or whole > np.uint64(SECONDS_MAX):
+        return np.int64(0), np.int64(-1)
+    time_ns = np.int64(whole) * SECOND_NS
+    if behind < end and byte_at(behind) == POINT:
+        at = behind + 1
+        fraction, behind = read_digits(at, end, last)
+        count = behind - at
+        if not 1 <= count <= NS_DIGITS:
+            return np.int64(0), np.int64(-1)
+        time_ns += np.int64(fraction * TENS[np.uint64(NS_DIGITS - count)])
+    return time_ns, behind
+
+
+@numba.njit
+def _two_digits(at: Any) -> Any:
+    """Return the number that two bytes make, or -1."""
+    if not (_is_digit(at) and _is_digit(at + 1)):
+        return np.int64(-1)
+    return np.int64((byte_at(at) - ZERO) * 10 + byte_at(at + 1) - ZERO)
+
+
+@numba.njit
+def read_iso_ns(at: Any, end: Any, last: Any) -> Any:
+    """Read a time such as 2026-08-09T21:05:48.228568804Z; return (ns since 1970, the place behind it or -1).
+
+    Days by Howard Hinnant, "chrono-compatible low-level date algorithms" (days_from_civil).
+    """
+    failed = np.int64(0), np.int64(-1)
+    if at + ISO_BYTES_MIN > end:
+        return failed
+    century, year, month, day = _two_digits(at), _two_digits(at + 2), _two_digits(at + 5), _two_digits(at + 8)
+    hour, minute, second = _two_digits(at + 11), _two_digits(at + 14), _two_digits(at + 17)
+    if century < 0 or year < 0 or not 0 <= hour <= 23 or not 0 <= minute <= 59 or not 0 <= second <= 59:
+        return failed
+    year += 100 * century
+    if not YEAR_MIN <= year <= YEAR_MAX or not 1 <= month <= 12 or not 1 <= day <= DAYS[month]:
+        return failed
+    if month == 2 and day == 29 and (year % 4 != 0 or (year % 100 == 0 and year % 400 != 0)):
+        return failed
+    if byte_at(at + 4) != DASH or byte_at(at + 7) != DASH or byte_at(at + 10) != TEE:
+        return failed
+    if byte_at(at + 13) != COLON or byte_at(at + 16) != COLON:
+        return failed
+    at += 19
+    fraction_ns = np.int64(0)
+    if byte_at(at) == POINT:
+        fraction, behind = read_digits(at + 1, end, last)
+        count = behind - at - 1
+        if not 1 <= count <= NS_DIGITS:
+            return failed
+        fraction_ns = np.int64(fraction * TENS[np.uint64(NS_DIGITS - count)])
+        at = behind
+    if at >= end or byte_at(at) != ZED:
+        return failed
+    shifted = year - (1 if month <= 2 else 0)
+    era = shifted // 400
+    of_era = shifted - era * 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    days = era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+    return (((days * 24 + hour) * 60 + minute) * 60 + second) * SECOND_NS + fraction_ns, at + 1
 
 
 @numba.njit

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from tapeline.connectors.venues.assembly import Assembly
+from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
 from tapeline.connectors.venues.columns import digits, digits_ms_ns, integers
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.depth import levels
+from tapeline.connectors.venues.okx_shapes import BOOKS, FIVE, SCANNER, STREAMS, TOP, TRADES
 from tapeline.connectors.venues.reading import (
     TEXTS,
     Event,
@@ -40,18 +41,10 @@ from tapeline.connectors.venues.reading import (
     trades,
     unknown,
 )
-from tapeline.connectors.venues.shapes import ANEW, ANY, Stream
-from tapeline.schemas import Kind, RawFrame, RejectReason
+from tapeline.connectors.venues.shapes import ANEW, ANY
+from tapeline.schemas import RawFrame, RejectReason
 
-TRADES = ("trades", "trades-all")
-TOP = "bbo-tbt"
-BOOKS = ("books", "books-l2-tbt", "books50-l2-tbt", "books5")
 CHANNELS = (*TRADES, "tickers", TOP, *BOOKS)
-STREAMS = (
-    *(Stream(channel, Kind.TRADE, counted=False) for channel in TRADES),
-    Stream(TOP, Kind.QUOTE, counted=False),
-    *(Stream(channel, Kind.BOOK, counted=False) for channel in BOOKS),
-)
 SIDES = {"buy": 1, "sell": -1}
 LEVEL_WIDTHS = frozenset({4})
 """Price, size, a field that means nothing any more, number of orders."""
@@ -59,9 +52,12 @@ CONTROL_EVENTS = ("subscribe", "unsubscribe", "notice", "channel-conn-count")
 PONG = b"pong"
 
 
-def parse(frame: RawFrame, state: Sequences) -> Parsed:
-    """Return the ticks of one frame (see `contract`)."""
-    assembly = Assembly("okx", frame, state, STREAMS)
+def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
+    """Return the ticks of one frame (see `contract`).
+
+    scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
+    """
+    assembly = Assembly("okx", frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
     read(assembly, _events, READINGS, ignored=(PONG,))
     return assembly.parsed()
 
@@ -76,7 +72,7 @@ def _events(message: Any) -> Iterable[Event]:
         case {"arg": {"channel": str(channel), "instId": symbol}, "data": [*data]}:
             kind = channel
             if channel in BOOKS:
-                if channel != "books5" and message.get("action") not in ("snapshot", "update"):
+                if channel != FIVE and message.get("action") not in ("snapshot", "update"):
                     return [(RejectReason.MALFORMED, f"{channel} whose action is no snapshot or update")]
                 if not all(isinstance(one, dict) and "seqId" in one for one in data):
                     kind = "unnumbered books"

@@ -3,17 +3,22 @@
 from tapeline.connectors.venues import (
     alpaca,
     binance,
+    binance_shapes,
     bitstamp,
+    bitstamp_shapes,
     bybit,
+    bybit_shapes,
     coinbase,
     coinbase_exchange,
+    coinbase_shapes,
     kraken,
+    kraken_shapes,
     lean,
     okx,
+    okx_shapes,
     sim,
 )
 from tapeline.connectors.venues.assembly import Assembly
-from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
 from tapeline.connectors.venues.feed import parse_feed
 from tapeline.schemas import FrameFlag, RawFrame, RejectReason
@@ -32,6 +37,18 @@ _ALL = (
 )
 VENUES: dict[str, Venue] = {venue.name: venue for venue in _ALL}
 """Name (the part of a source before the slash) -> venue."""
+_SCANNERS = (
+    *binance_shapes.SCANNERS.values(),
+    binance_shapes.SNAPSHOT_SCANNER,
+    bitstamp_shapes.SCANNER,
+    bybit_shapes.SCANNER,
+    coinbase_shapes.SCANNER,
+    coinbase_shapes.EXCHANGE_SCANNER,
+    kraken_shapes.SCANNER,
+    okx_shapes.SCANNER,
+    *lean.SCANNERS.values(),
+    sim.SCANNER,
+)
 
 
 def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
@@ -54,5 +71,5 @@ def warm_up() -> None:
     from tapeline.connectors.venues import scan
 
     scan.kernels()
-    for scanner in (*SCANNERS.values(), *lean.SCANNERS.values(), sim.SCANNER):
+    for scanner in _SCANNERS:
         _ = scanner.program

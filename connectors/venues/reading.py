@@ -66,6 +66,8 @@ def read(
     events_of: says what a message (its JSON) holds, in order, and never raises; ignored: messages that are no JSON and
     say nothing.
     """
+    if not len(assembly.left):
+        return
     found = sort(assembly, events_of, {kind: reading.pick for kind, reading in readings.items()}, ignored)
     for kind, (events, rows) in found.items():
         if rows:

@@ -21,8 +21,11 @@ from tapeline.connectors.venues.lexing import (
     HASH_START,
     address_of,
     byte_at,
+    is_json_number,
     read_decimal,
     read_digits,
+    read_iso_ns,
+    read_seconds_ns,
     read_symbol,
     same_bytes,
     skip_cell,
@@ -31,14 +34,25 @@ from tapeline.connectors.venues.lexing import (
 )
 from tapeline.connectors.venues.shapes import ANEW, ANY, EVENT_BITS
 
-NOTHING, INTEGER, DECIMAL, SYMBOL, TEXT, CELL, LEVELS, SET, END = range(9)
-"""Codes of operations: what comes after the literal."""
+NOTHING, INTEGER, DECIMAL, NUMBER, SECONDS, ISO, SYMBOL, TEXT, CELL, LEVELS, OPEN, NEXT, SET, END = range(14)
+"""Codes of operations: what comes after the literal. OPEN and NEXT stand around the items of a list; LEVELS is a list
+of pairs, so frequent that it is read at once."""
 
-TIME, SEQUENCE, BEFORE, FLOOR, PRICE, SIZE, PRICE2, SIZE2, NOWHERE, BITS = range(10)
-"""Where a value goes: registers of the message, and columns of its tick (numbered as in 8 float64)."""
+TIME, SEQUENCE, BEFORE, FLOOR, PRICE, SIZE, PRICE2, SIZE2, NOWHERE, BITS, LATEST, KEPT, STAMP = range(13)
+"""Where a value goes: registers of the message, and columns of its tick (numbered as in 8 float64).
 
-UNFOLLOWED, CONSECUTIVE, LINKED = range(3)
-"""How a number is followed: not; it is one above the one before; BEFORE is the one before (if not set, it may jump)."""
+LATEST keeps the highest value that comes, and is the message's time then; KEPT is SIZE2 of all levels; STAMP is a time
+that is the number, too.
+"""
+REGISTERS = 13
+
+UNFOLLOWED, CONSECUTIVE, LINKED, AFRESH = range(4)
+"""How a number is followed: not; it is one above the one before; BEFORE is the one before (if not set, it may jump);
+numbers begin anew with it."""
+
+ONE, SHARED, EACH, NONE = range(4)
+"""The ticks of a message: one; one an item of its lists, which share time and number; likewise, each with its own; none
+at all."""
 
 OP = np.dtype(
     [
@@ -47,15 +61,18 @@ OP = np.dtype(
         ("literal", "<i8"),  # how many,
         ("otherwise", "<i8"),  # and the operation to go on with where they do not come; -1: there is none
         ("code", "<i8"),
-        ("column", "<i8"),  # INTEGER, DECIMAL, SET: where the value goes
+        ("column", "<i8"),  # INTEGER, DECIMAL, NUMBER, SECONDS, ISO, SET: where the value goes
         ("size", "<i8"),  # INTEGER: digits, SYMBOL: characters at most
         ("zeros", "<i8"),  # INTEGER: whether zeros in front are allowed
-        ("least", "<i8"),  # INTEGER; DECIMAL: 0, or 1 where it must be above zero
-        ("most", "<i8"),  # INTEGER; DECIMAL, LEVELS: what numbers must be below
+        ("least", "<i8"),  # INTEGER; DECIMAL, NUMBER: 0, or 1 where it must be above zero
+        ("most", "<i8"),  # INTEGER; DECIMAL, NUMBER, LEVELS: what numbers must be below
         ("unit", "<i8"),  # INTEGER: a register gets value * unit + plus, a column value / unit. SET: a column's value
         ("plus", "<i8"),
-        ("bits", "<i8"),  # SET, LEVELS, END: what is set of the tick's fourth 8 bytes (instrument, kind, side, flags)
-        ("last_bits", "<i8"),  # END: likewise, of the last tick; 0: there is one tick, else one a level
+        ("bits", "<i8"),  # SET, LEVELS, OPEN, NEXT, END: what is set of a tick's fourth 8 bytes (instrument, ...)
+        ("jump", "<i8"),  # OPEN: the operation behind the list; NEXT: the first of an item
+        ("rows", "<i8"),  # END, NEXT: which ticks there are
+        ("last_bits", "<i8"),  # END: what is set of the last tick
+        ("turned", "<i8"),  # END: whether the items of the second list come first
         ("stream", "<i8"),  # END: the number of the stream, and how it is followed
         ("follow", "<i8"),
         ("quote", "<i8"),  # END: whether bid and ask are compared
@@ -85,39 +102,53 @@ PROBES_MAX = 64
 LATE, CROSSED, ONE_SIDED, INEXACT, LOCKED = (1 << (48 + bit) for bit in (6, 4, 5, 7, 8))
 """Flags of a tick, as they stand in its fourth 8 bytes."""
 
-OPEN, CLOSE, QUOTE, ZERO = (ord(one) for one in '[]"0')
+OPENED, CLOSED, QUOTE, ZERO = (ord(one) for one in '[]"0')
 _0 = np.uint64(0)
 
 
 @numba.njit
 def _levels(at: Any, end: Any, last: Any, bits: Any, below: Any, ints: Any, floats: Any, row: Any) -> Any:
     """Read `[["price","size"],...]` into rows; return (the row behind them, the place behind it or -1)."""
-    if at + 2 > end or byte_at(at) != OPEN:
+    if at + 2 > end or byte_at(at) != OPENED:
         return row, -1
-    if byte_at(at + 1) == CLOSE:
+    if byte_at(at + 1) == CLOSED:
         return row, at + 2
     at += 1
     while row < len(ints):
-        if at + 2 > end or byte_at(at) != OPEN or byte_at(at + 1) != QUOTE:
+        if at + 2 > end or byte_at(at) != OPENED or byte_at(at + 1) != QUOTE:
             break
         price, price_inexact, at = read_decimal(at + 2, end, last, np.int64(1), below)
         if at < 0 or at + 3 > end or byte_at(at) != QUOTE or byte_at(at + 1) != COMMA or byte_at(at + 2) != QUOTE:
             break
         size, size_inexact, at = read_decimal(at + 3, end, last, np.int64(0), below)
-        if at < 0 or at + 3 > end or byte_at(at) != QUOTE or byte_at(at + 1) != CLOSE:
+        if at < 0 or at + 3 > end or byte_at(at) != QUOTE or byte_at(at + 1) != CLOSED:
             break
         ints[row, 3] = bits | (INEXACT if price_inexact or size_inexact else 0)
         floats[row, PRICE] = price
         floats[row, SIZE] = size
         floats[row, PRICE2] = 0
-        floats[row, SIZE2] = 0
         row += 1
-        if byte_at(at + 2) == CLOSE:
+        if byte_at(at + 2) == CLOSED:
             return row, at + 3
         if byte_at(at + 2) != COMMA:
             break
         at += 3
     return row, -1
+
+
+@numba.njit
+def _turn(ints: Any, start: Any, end: Any) -> None:
+    """Turn rows round."""
+    while start < end - 1:
+        end -= 1
+        for column in range(8):
+            ints[start, column], ints[end, column] = ints[end, column], ints[start, column]
+        start += 1
+
+
+@numba.njit(forceinline=True)
+def _clear(floats: Any, row: Any) -> None:
+    floats[row, PRICE] = floats[row, SIZE] = floats[row, PRICE2] = floats[row, SIZE2] = 0
 
 
 def _scan(
@@ -142,9 +173,10 @@ def _scan(
 
     body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
     venue has. Written: ints, floats: (capacity, 8), two views of the ticks, whose instrument is their symbol's slot;
-    registers: (BITS,); where: (capacity,) the event of each tick; heads: (n,) HEAD; used: (n,) the streams they have,
-    in order: slot * streams + number of the stream; places: (n * streams,) zeros; slots: (n,) SLOT; buckets: zeros, in
-    number a power of two above n; left: (n,) the messages that are not scanned. A message that finds no room is left.
+    registers: (REGISTERS,); where: (capacity,) the event of each tick; heads: (capacity,) HEAD; used: (n,) the streams
+    they have, in order: slot * streams + number of the stream; places: (n * streams,) zeros; slots: (n,) SLOT; buckets:
+    zeros, in number a power of two above n; left: (n,) the messages that are not scanned. A message that finds no room
+    is left.
     """
     base = address_of(body)
     last = base + len(body)
@@ -153,14 +185,15 @@ def _scan(
     for index in range(len(ends)):
         start, end = end, base + np.int64(ends[index])
         op_at = 0 if start <= end <= last and end - start <= bytes_max and row < len(ints) else -1
-        at, next_row, bits = start, row, 0
+        at, next_row, second, bits, outer = start, row, row, 0, 0
         matched: Any = False
         symbol_at, symbol_size, symbol_hash = base, 0, HASH_START
         registers[TIME] = recv_ns[index]
         registers[SEQUENCE] = 0
-        registers[BEFORE] = registers[FLOOR] = ANY
+        registers[BEFORE] = registers[FLOOR] = registers[LATEST] = ANY
+        registers[KEPT] = 0
         if op_at == 0:
-            floats[row, PRICE] = floats[row, SIZE] = floats[row, PRICE2] = floats[row, SIZE2] = 0
+            _clear(floats, row)
         # 1. match the message, operation by operation
         while op_at >= 0:
             op = ops[op_at]
@@ -177,46 +210,108 @@ def _scan(
                 if count > 1 and not op.zeros and byte_at(at) == ZERO:
                     break
                 if PRICE <= op.column <= SIZE2:
-                    floats[row, op.column] = value / op.unit
+                    floats[next_row, op.column] = value / op.unit
                 else:
                     registers[op.column] = value * op.unit + op.plus
+                    if op.column == STAMP:
+                        registers[TIME], registers[SEQUENCE] = registers[STAMP], value
                 at = behind
             elif code == DECIMAL:
                 decimal, inexact, at = read_decimal(at, end, last, op.least, op.most)
                 if at < 0:
                     break
-                floats[row, op.column] = decimal
+                floats[next_row, op.column] = decimal
                 bits |= INEXACT if inexact else 0
+            elif code == NUMBER:
+                first = at
+                decimal, inexact, at = read_decimal(at, end, last, op.least, op.most)
+                if at < 0 or inexact or not is_json_number(first, at):
+                    break
+                if op.column != NOWHERE:
+                    floats[next_row, op.column] = decimal
+            elif code in (SECONDS, ISO):
+                if code == ISO:
+                    time_ns, at = read_iso_ns(at, end, last)
+                else:
+                    time_ns, at = read_seconds_ns(at, end, last)
+                if at < 0:
+                    break
+                if op.column == LATEST and time_ns < registers[LATEST]:
+                    time_ns = registers[LATEST]
+                registers[op.column] = time_ns
             elif code == SYMBOL:
+                before_at, before_size, before_hash = symbol_at, symbol_size, symbol_hash
                 symbol_at = at
                 symbol_hash, at = read_symbol(at, end, last)
                 symbol_size = at - symbol_at
                 if symbol_size == 0 or symbol_size > op.size:
+                    break
+                # Only messages of one symbol: the library parser takes others apart.
+                if before_size > 0 and (
+                    before_size != symbol_size
+                    or before_hash != symbol_hash
+                    or not same_bytes(before_at, symbol_at, symbol_size, last)
+                ):
                     break
             elif code == TEXT:
                 at = skip_text(at, end, last)
             elif code == CELL:
                 at = skip_cell(at, end)
             elif code == LEVELS:
+                second = next_row
                 next_row, at = _levels(at, end, last, op.bits, op.most, ints, floats, next_row)
                 if at < 0:
                     break
+            elif code == OPEN:
+                if at >= end or next_row >= len(ints):
+                    break
+                second = next_row
+                if byte_at(at) == CLOSED:
+                    at += 1
+                    op_at = op.jump
+                    continue
+                outer, bits = bits, op.bits
+                _clear(floats, next_row)
+            elif code == NEXT:
+                if at >= end:
+                    break
+                separator = byte_at(at)
+                at += 1
+                ints[next_row, 3] = bits
+                if op.rows == EACH:
+                    ints[next_row, 0] = registers[TIME]
+                    ints[next_row, 2] = registers[SEQUENCE]
+                next_row += 1
+                if separator == COMMA and next_row < len(ints):
+                    bits = op.bits
+                    _clear(floats, next_row)
+                    op_at = op.jump
+                    continue
+                if separator != CLOSED:
+                    break
+                bits = outer
             elif code == SET:
                 if op.column == BITS:
                     bits |= op.bits
                 else:
-                    floats[row, op.column] = op.unit
+                    floats[next_row, op.column] = op.unit
             elif code == END:
                 matched = at == end
                 break
             op_at += 1
         # 2. see what its fields say together
         sequence, before = registers[SEQUENCE], registers[BEFORE]
+        if registers[LATEST] != ANY:
+            registers[TIME] = registers[LATEST]
         if matched:
             op = ops[op_at]
+            if op.rows == NONE:
+                continue
             if op.follow == CONSECUTIVE:
                 before = sequence - 1
-            if op.last_bits == 0:
+            elif op.follow == AFRESH:
+                before = ANEW
+            if op.rows == ONE:
                 next_row = row + 1
                 ints[row, 3] = 0
             # Without levels there is no tick; numbers that contradict each other are the library parser's to name.
@@ -264,26 +359,38 @@ def _scan(
             elif bid == ask:
                 bits |= LOCKED
         bits |= op.bits | slot
+        if op.turned and row < second < next_row:
+            _turn(ints, row, second)
+            _turn(ints, second, next_row)
+            _turn(ints, row, next_row)
+        event, received_ns, time_ns, kept = index << EVENT_BITS, recv_ns[index], registers[TIME], registers[KEPT]
+        each = op.rows == EACH
         for tick in range(row, next_row):
-            ints[tick, 0] = registers[TIME]
-            ints[tick, 1] = recv_ns[index]
-            ints[tick, 2] = sequence
+            ints[tick, 1] = received_ns
             ints[tick, 3] |= bits
-            where[tick] = index << EVENT_BITS
+            where[tick] = event
+            if each:
+                where[tick] += tick - row
+            else:
+                ints[tick, 0] = time_ns
+                ints[tick, 2] = sequence
+                if op.rows == SHARED:
+                    floats[tick, SIZE2] = kept
         ints[next_row - 1, 3] |= op.last_bits
-        row = next_row
         if op.follow != UNFOLLOWED:
             stream = slot * streams + op.stream
             if places[stream] == 0:
                 used[used_count] = stream
                 used_count += 1
                 places[stream] = used_count
-            heads[head].event = index << EVENT_BITS
-            heads[head].stream = places[stream] - 1
-            heads[head].sequence = sequence
-            heads[head].before = before
-            heads[head].event_ns = registers[TIME]
-            head += 1
+            for tick in range(row, next_row if each else row + 1):
+                heads[head].event = where[tick]
+                heads[head].stream = places[stream] - 1
+                heads[head].sequence = ints[tick, 2]
+                heads[head].before = ints[tick, 2] - 1 if op.follow == CONSECUTIVE else before
+                heads[head].event_ns = ints[tick, 0]
+                head += 1
+        row = next_row
     return row, head, used_count, slots_count, left_count
 
 

@@ -10,7 +10,7 @@ nothing else; one that takes what the library parser would not is a fault.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import product
@@ -22,13 +22,17 @@ import numpy.typing as npt
 from tapeline.connectors.venues.columns import INTEGER_MAX, NUMBER_MAX, SYMBOL_CHARACTERS_MAX
 from tapeline.schemas import TICK, Flag, Kind, Ticks
 
-Code = Literal["NOTHING", "INTEGER", "DECIMAL", "SYMBOL", "TEXT", "CELL", "LEVELS", "SET", "END"]
-Column = Literal["TIME", "SEQUENCE", "BEFORE", "FLOOR", "PRICE", "SIZE", "PRICE2", "SIZE2", "NOWHERE", "BITS"]
-Follow = Literal["UNFOLLOWED", "CONSECUTIVE", "LINKED"]
+Value = Literal["INTEGER", "DECIMAL", "NUMBER", "SECONDS", "ISO"]
+Code = Value | Literal["NOTHING", "SYMBOL", "TEXT", "CELL", "LEVELS", "OPEN", "NEXT", "SET", "END"]
+Register = Literal["TIME", "SEQUENCE", "STAMP", "BEFORE", "FLOOR", "LATEST", "KEPT", "NOWHERE", "BITS"]
+Column = Register | Literal["PRICE", "SIZE", "PRICE2", "SIZE2"]
+Follow = Literal["UNFOLLOWED", "CONSECUTIVE", "LINKED", "AFRESH"]
+Rows = Literal["ONE", "SHARED", "EACH", "NONE"]
 
 Program = npt.NDArray[np.void]
 """(operations,) scan.OP"""
 
+_NO_FLAG = Flag(0)
 LITERAL_BYTES_MAX = 8
 INTEGER_DIGITS_MAX = 19
 
@@ -52,6 +56,8 @@ class Step:
     most: int = 0
     unit: int = 1
     plus: int = 0
+    rows: Rows = "ONE"
+    turned: int = 0
     stream: int = 0
     follow: Follow = "UNFOLLOWED"
     quote: int = 0
@@ -110,6 +116,33 @@ def decimal(column: Column, *, positive: bool = False) -> Field:
     return [[Step("DECIMAL", column=column, least=int(positive), most=int(NUMBER_MAX))]]
 
 
+def number(column: Column, *, positive: bool = False) -> Field:
+    """Return a field of a JSON number, as `columns.numbers` takes them."""
+    return [[Step("NUMBER", column=column, least=int(positive), most=int(NUMBER_MAX))]]
+
+
+def skipped_number() -> Field:
+    """Return a field of a JSON number that says nothing, with or without a minus."""
+    return [[Step("NUMBER", most=int(NUMBER_MAX))], [b"-", Step("NUMBER", most=int(NUMBER_MAX))]]
+
+
+def seconds(column: Column) -> Field:
+    """Return a field of seconds since 1970, as `columns.seconds_ns` takes them."""
+    return [[Step("SECONDS", column=column)]]
+
+
+def iso(column: Column) -> Field:
+    """Return a field of a time as RFC 3339 writes it, as `columns.iso_ns` takes it."""
+    return [[Step("ISO", column=column)]]
+
+
+def items(template: str, fields_: Mapping[str, "Field"], *, side: int = 0, rows: Rows = "SHARED") -> Field:
+    """Return a field of a list, `[]` or `[ITEM,...]`, a tick an item. template: of an item; side: of all of them."""
+    first = Step("OPEN", bits=bits(side=side))
+    after = Step("NEXT", bits=bits(side=side), rows=rows)
+    return [[b"[", first, *way, after] for way in _ways(template, fields_)]
+
+
 def levels(side: int) -> Field:
     """Return a field of book levels, [["price","size"],...], a tick each."""
     return [[Step("LEVELS", bits=bits(side=side), most=int(NUMBER_MAX))]]
@@ -127,19 +160,42 @@ def bits(kind: int = 0, side: int = 0, flags: int = 0) -> int:
     return int(tick.view(np.int64)[3])
 
 
-def ends(kind: Kind, stream: int | None = None, follow: Follow = "UNFOLLOWED") -> Step:
-    """Return the last step of a shape; BOOK messages have a tick a level."""
-    last_bits = bits(flags=Flag.LAST) if kind == Kind.BOOK else 0
-    quote = int(kind == Kind.QUOTE)
-    return Step("END", bits(kind), last_bits, stream=stream or 0, follow=follow, quote=quote)
+def ends(
+    kind: Kind,
+    stream: int | None = None,
+    follow: Follow = "UNFOLLOWED",
+    *,
+    rows: Rows | None = None,
+    flags: Flag = _NO_FLAG,
+    turned: bool = False,
+) -> Step:
+    """Return the last step of a shape; BOOK messages have a tick a level.
+
+    rows: of lists, whether each item is an event of its own; flags: of all ticks; turned: asks come before bids.
+    """
+    book = kind == Kind.BOOK
+    return Step(
+        "END",
+        bits(kind, flags=flags),
+        bits(flags=Flag.LAST) if book else 0,
+        rows=rows or ("SHARED" if book else "ONE"),
+        turned=int(turned),
+        stream=stream or 0,
+        follow=follow,
+        quote=int(kind == Kind.QUOTE),
+    )
 
 
+IGNORED = Step("END", rows="NONE")
+"""The last step of a shape that says nothing."""
 SYMBOL: Field = [[Step("SYMBOL", size=SYMBOL_CHARACTERS_MAX)]]
 TEXT: Field = [[Step("TEXT")]]
 """What stands in a JSON string and needs no escape."""
 CELL: Field = [[Step("CELL")]]
 """What stands between two commas."""
 BOOLEAN: Field = [[b"true"], [b"false"]]
+LEVEL: dict[str, Field] = {"price": decimal("PRICE", positive=True), "size": decimal("SIZE")}
+"""The fields of a book level."""
 
 
 _Tree = dict[int | Step, "_Tree"]
@@ -150,26 +206,37 @@ class _Op:
     literal: bytes
     step: Step
     otherwise: int = -1
+    jump: int = -1
 
 
 def program(shapes: Iterable[tuple[str, Step]], fields_: Mapping[str, Field]) -> Program:
     """Return the program that reads all shapes; raise ValueError if two differ in a field instead of a literal."""
     tree: _Tree = {}
     for template, end in shapes:
-        parts = re.split(r"<([^<>]+)>", template)
-        pieces: list[Field] = [fields_[part] if number % 2 else [[part.encode()]] for number, part in enumerate(parts)]
-        for way in product(*pieces):
+        for way in _ways(template, fields_):
             at = tree
-            for piece in (*(piece for pieces in way for piece in pieces), end):
+            for piece in (*way, end):
                 for token in piece if isinstance(piece, bytes) else (piece,):
                     at = at.setdefault(token, {})
     ops: list[_Op] = []
-    _write(tree, ops)
+    _write(tree, ops, -1)
     return _table(ops)
 
 
-def _write(tree: _Tree, ops: list[_Op]) -> None:
-    """Append the operations of a tree, the branches that begin with a literal first."""
+def _ways(template: str, fields_: Mapping[str, Field]) -> Iterator[list[bytes | Step]]:
+    """Give the ways to write a template, each of literals and steps."""
+    parts = re.split(r"<([^<>]+)>", template)
+    pieces: list[Field] = [fields_[part] if odd % 2 else [[part.encode()]] for odd, part in enumerate(parts)]
+    for way in product(*pieces):
+        yield [piece for pieces in way for piece in pieces]
+
+
+def _write(tree: _Tree, ops: list[_Op], opened: int) -> None:
+    """Append the operations of a tree, the branches that begin with a literal first; opened: that of the list around.
+
+    A list goes back from behind each item to the first operation of an item, whichever branch this one took: all of
+    them go on with the same when the list is over.
+    """
     branches = sorted(tree.items(), key=lambda branch: isinstance(branch[0], Step))
     if sum(isinstance(token, Step) for token, _ in branches) > 1:
         raise ValueError(f"shapes differ in a field, not in a literal: {[token for token, _ in branches]}")
@@ -185,7 +252,10 @@ def _write(tree: _Tree, ops: list[_Op]) -> None:
                 break
             below = deeper
         ops.append(_Op(literal, step))
-        _write(below, ops)
+        if step.code == "NEXT":
+            ops[-1].jump = opened + 1
+            ops[opened].jump = len(ops)
+        _write(below, ops, begin if step.code == "OPEN" else opened)
         if number + 1 < len(branches):
             ops[begin].otherwise = len(ops)
 
@@ -203,5 +273,6 @@ def _table(ops: Sequence[_Op]) -> Program:
         row["mask"] = (1 << 8 * len(op.literal)) - 1
         row["literal"] = len(op.literal)
         row["otherwise"] = op.otherwise
+        row["jump"] = op.jump
     table.flags.writeable = False
     return table
