@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import WSCloseCode, web
 
-from tests.venue.dialects import SPEAKERS, Speaker, binance_snapshot, bitstamp_snapshot, dumps
+from tests.venue.dialects import SPEAKERS, Speaker, binance_listing, binance_snapshot, bitstamp_snapshot, dumps
 from tests.venue.market import Book, Change, Event, Market
 
 NUMBERED: dict[str, frozenset[str]] = {
@@ -20,7 +20,7 @@ NUMBERED: dict[str, frozenset[str]] = {
     "binance-coinm": frozenset({"depth", "trade"}),
     "coinbase": frozenset({"depth", "trade", "quote"}),
     "coinbase-exchange": frozenset({"trade"}),
-    "kraken": frozenset({"depth", "trade"}),
+    "kraken": frozenset({"depth"}),
     "bybit": frozenset({"depth"}),
     "bybit-linear": frozenset({"depth"}),
     "bybit-inverse": frozenset({"depth"}),
@@ -222,6 +222,8 @@ class Venue:
         return socket
 
     def _answer(self, request: web.Request) -> web.Response:
+        if request.path.endswith("/exchangeInfo"):
+            return web.Response(text=dumps(binance_listing(self.market)))
         self.asked += 1
         snapshot: Callable[[Market, str, int], Any] = binance_snapshot
         symbol = request.query.get("symbol", "")
