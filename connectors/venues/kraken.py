@@ -29,6 +29,7 @@ from tapeline.connectors.venues.columns import (
     digits,
     integers,
     iso_ns,
+    optional_iso_ns,
     seconds_ns,
 )
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
@@ -51,7 +52,6 @@ from tapeline.connectors.venues.reading import (
 )
 from tapeline.connectors.venues.shapes import Stream
 from tapeline.schemas import Flag, Kind, RawFrame, RejectReason
-from tapeline.schemas.frames import Int64Array
 
 STREAMS = (Stream("trade", Kind.TRADE, counted=False),)
 DEPTH_KEY = "connection/depth/"
@@ -193,22 +193,14 @@ def _trades_v2(rows: Sequence[Row]) -> Read:
 
 def _quotes_v2(rows: Sequence[Row]) -> Read:
     symbol, *columns, time = zip(*rows, strict=True)
-    return Read(symbol, quotes(symbol, _optional_ns(time), columns, NUMBERS))
+    return Read(symbol, quotes(symbol, optional_iso_ns(time, "timestamp"), columns, NUMBERS))
 
 
 def _books_v2(rows: Sequence[Row]) -> Read:
     symbol, depth, snapshot, bids, asks, time = zip(*rows, strict=True)
-    heads = books(symbol, _optional_ns(time), snapshot=np.array(snapshot))
+    heads = books(symbol, optional_iso_ns(time, "timestamp"), snapshot=np.array(snapshot))
     heads["size2"] = depth
     return Read(symbol, heads, levels=object_levels(bids, asks, "price", "qty"))
-
-
-def _optional_ns(times: Sequence[Any]) -> Int64Array:
-    """Return times of messages that may have none."""
-    given = np.array([time is not None for time in times])
-    found = np.full(len(times), UNTIMED, np.int64)
-    found[given] = iso_ns([time for time in times if time is not None], "timestamp")
-    return found
 
 
 READINGS = {

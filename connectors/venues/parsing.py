@@ -1,6 +1,17 @@
 """Which venue a raw frame is of, and so whose `parse` reads it. agents/normalize calls `parse_frame`."""
 
-from tapeline.connectors.venues import binance, bybit, coinbase, kraken, lean, okx, sim
+from tapeline.connectors.venues import (
+    alpaca,
+    binance,
+    bitstamp,
+    bybit,
+    coinbase,
+    coinbase_exchange,
+    kraken,
+    lean,
+    okx,
+    sim,
+)
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
@@ -11,8 +22,11 @@ _ALL = (
     *(binance.SPOT, binance.USDM, binance.COINM),
     *(bybit.SPOT, bybit.LINEAR, bybit.INVERSE),
     coinbase.VENUE,
+    coinbase_exchange.VENUE,
     kraken.VENUE,
     okx.VENUE,
+    bitstamp.VENUE,
+    alpaca.VENUE,
     lean.VENUE,
     sim.VENUE,
 )
