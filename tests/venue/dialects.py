@@ -414,7 +414,7 @@ class Alpaca(Speaker):
         yield dumps([{"T": "subscription", "trades": message.get("trades", []), "quotes": message.get("quotes", [])}])
 
     def trade(self, event: Trade) -> Iterator[str]:
-        trade = {"T": "t", "i": event.id, "S": event.symbol, "x": "V", "p": float(event.price), "s": 100}
+        trade = {"T": "t", "i": event.id, "S": event.symbol, "x": "V", "p": float(event.price), "s": float(event.size)}
         yield dumps([trade | {"t": self.iso, "c": ["@"], "z": "B"}])
 
     def quote(self, symbol: str, book: Book) -> Iterator[str]:

@@ -148,10 +148,14 @@ async def _settle(
         for task in work:
             if task.done():
                 task.result()
-        venue.happen(3)
-        await asyncio.sleep(0.05)
-        if len(venue.clients) < len(logs) or any(client.stalled for client in venue.clients):
+        for _ in range(10):
+            venue.happen(3)
+            await asyncio.sleep(0.03)
+        while any(client.behind for client in venue.clients) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        if len(venue.clients) < len(logs):
             continue
+        await asyncio.sleep(0.1)  # for what is on its way
         report = check(market, name, {source: list(log.items) for source, log in logs.items()}, Random(0))
         if not any("in the end" in fault for fault in report.faults):
             return

@@ -135,6 +135,11 @@ class Client:
         self._texts.append(text)
         self._some.set()
 
+    @property
+    def behind(self) -> bool:
+        """Whether it has not been told everything yet."""
+        return bool(self._texts) or self.stalled
+
     async def send(self) -> None:
         """Send what is put, until the connection ends."""
         with suppress(ConnectionError):
