@@ -38,7 +38,9 @@ ALWAYS_FAULTS = ("garbage", "half", "binary", "big", "cut", "close", "stall", "s
 """What befalls any connection."""
 REST_FAULTS = ("stale", "429", "418", "500", "rest garbage")
 HANDSHAKE_FAULTS = ("refuse", "busy")
-FAULTS = (*MESSAGE_FAULTS, *ALWAYS_FAULTS, *REST_FAULTS, *HANDSHAKE_FAULTS)
+OUR_FAULTS = ("overload",)
+"""Nothing of the venue's: what leaves the client's queue is held up."""
+FAULTS = (*MESSAGE_FAULTS, *ALWAYS_FAULTS, *REST_FAULTS, *HANDSHAKE_FAULTS, *OUR_FAULTS)
 
 BIG = "[" + ",".join(["12345"] * 200_000) + "]"
 """A megabyte that is JSON, and nothing of the venue's."""
@@ -56,7 +58,7 @@ class Faults:
     def pick(self, among: tuple[str, ...]) -> str:
         """Return the fault that is due now, or ""."""
         possible = [fault for fault in among if fault in self.wanted]
-        often = self.often if len(among) > len(REST_FAULTS) else 0.3  # a question is rarer than a message
+        often = 0.3 if among in (REST_FAULTS, HANDSHAKE_FAULTS) else self.often  # questions are rarer than messages
         if not possible or self.rng.random() >= often:
             return ""
         fault = self.rng.choice(possible)
