@@ -217,9 +217,8 @@ class Assembly:
 
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
-        whole = (
-            self._scanned and len(self._parts) == 1 and not self._gaps
-        )  # then symbols are in the order of their ticks
+        # Of scanned messages alone, symbols are in the order of their ticks.
+        whole = self._scanned and len(self._parts) == 1 and not self._gaps
         ticks, where, heads, streams = self._parts[0] if whole else self._merged()
         if len(heads):
             ticks = self._follow(ticks, where, heads, streams)
