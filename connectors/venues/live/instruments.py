@@ -7,7 +7,7 @@ many processes may do it.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal, InvalidOperation
 
 import orjson
@@ -30,11 +30,11 @@ async def keep_described(
     """Describe the instruments now and then, until cancelled. base: what its REST's paths begin with."""
     while True:
         infos: dict[str, InstrumentInfo] = {}
-        for path in dialect.instruments:
+        async for url, body in listings(dialect, base, rest):
             try:
-                infos |= {info.symbol: info for info in read_listing(dialect, await rest.get(base + path))}
-            except (RefusedError, ValueError) as error:
-                log.warning("%s: its instruments are not described: %s", dialect.venue, error)
+                infos |= {info.symbol: info for info in read_listing(dialect, body)}
+            except ValueError as error:
+                log.warning("%s: %s", url, error)
         missing = [symbol for symbol in symbols if symbol not in infos]
         if infos and missing:
             log.warning("%s does not list %s; is that its spelling?", dialect.venue, ", ".join(missing[:20]))
@@ -43,6 +43,15 @@ async def keep_described(
         described = [described_as(registry.by_name[name], info, time.time_ns()) for name, info in known.items()]
         await registry.describe([one for one in described if one is not None], producer)
         await asyncio.sleep(EVERY_S)
+
+
+async def listings(dialect: Dialect, base: str, rest: Rest) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield (URL, body) of what lists a venue's instruments."""
+    for path in dialect.instruments:
+        try:
+            yield base + path, await rest.get(base + path)
+        except RefusedError as error:
+            log.warning("%s does not list its instruments: %s", dialect.venue, error)
 
 
 def read_listing(dialect: Dialect, body: bytes) -> list[InstrumentInfo]:

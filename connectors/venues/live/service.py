@@ -88,7 +88,7 @@ async def run_live(
         keeping = [group.create_task(keeper.run())]
         serving = []
         for dialect, venue in venues.items():
-            rest = Rest(http, dialect.fetches_per_second, _headers(dialect, venue))
+            rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, venue))
             base = venue.rest or dialect.rest
             describing = keep_described(dialect, base, venue.symbols, rest, registry, producer)
             keeping.append(group.create_task(describing))
@@ -107,7 +107,8 @@ async def run_live(
     return live
 
 
-def _headers(dialect: Dialect, venue: VenueSettings) -> dict[str, str]:
+def key_headers(dialect: Dialect, venue: VenueSettings) -> dict[str, str]:
+    """Return what a venue's REST wants to see of the key."""
     if dialect.key_headers is None or venue.key is None or venue.secret is None:
         return {}
     values = (venue.key.get_secret_value(), venue.secret.get_secret_value())
