@@ -59,6 +59,8 @@ class Leases:
         match record.what:
             case "claim" if not ours and (not held.holder or time_ms - held.time_ms > TTL_MS):
                 held.holder, held.epoch, held.time_ms = record.holder, next_epoch(held.epoch), time_ms
+            case "claim" if ours:
+                held.time_ms = time_ms
             case "hold" if ours or unknown:
                 held.holder, held.epoch, held.time_ms = record.holder, record.epoch, time_ms
             case "release" if ours or unknown:

@@ -101,12 +101,12 @@ INSTRUMENTS = Topic(
     Schema.INSTRUMENT,
     "instrument",
     partitions=1,
-    # Not compacted: the first record of a name wins, and compaction keeps the last.
+    # Not compacted: the first record of a name decides, and compaction keeps the last.
     retention_hours=HOURS_FOREVER,
-    writers=("normalize",),
-    readers=("normalize", "logic", "subscribers"),
+    writers=("normalize", "ingest"),
+    readers=("normalize", "ingest", "logic", "subscribers"),
     public=True,
-    description="The registry of instruments; the first record of a name wins.",
+    description="The registry of instruments: the first record of a name decides its id, later ones describe it.",
 )
 STATE = Topic(
     "state",

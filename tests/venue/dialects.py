@@ -110,6 +110,25 @@ class BinanceFutures(Binance):
     trade_stream = "aggTrade"
 
 
+def binance_listing(market: Market) -> Any:
+    filters = [
+        {"filterType": "PRICE_FILTER", "tickSize": "0.01000000"},
+        {"filterType": "LOT_SIZE", "stepSize": "0.00001000"},
+    ]
+    return {
+        "symbols": [
+            {
+                "symbol": symbol,
+                "baseAsset": symbol[:3],
+                "quoteAsset": symbol[3:],
+                "status": "TRADING",
+                "filters": filters,
+            }
+            for symbol in market.books
+        ]
+    }
+
+
 def binance_snapshot(market: Market, symbol: str, now_ns: int) -> Any:
     book = market.books[symbol]
     bids, asks = book.best()
@@ -395,7 +414,7 @@ class Alpaca(Speaker):
         yield dumps([{"T": "subscription", "trades": message.get("trades", []), "quotes": message.get("quotes", [])}])
 
     def trade(self, event: Trade) -> Iterator[str]:
-        trade = {"T": "t", "i": event.id, "S": event.symbol, "x": "V", "p": float(event.price), "s": 100}
+        trade = {"T": "t", "i": event.id, "S": event.symbol, "x": "V", "p": float(event.price), "s": float(event.size)}
         yield dumps([trade | {"t": self.iso, "c": ["@"], "z": "B"}])
 
     def quote(self, symbol: str, book: Book) -> Iterator[str]:

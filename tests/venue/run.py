@@ -32,6 +32,8 @@ SYMBOLS = {
 }
 LEVELS = {"kraken": 10, "okx": 20}
 """Levels a side, where a checksum must see all of them."""
+QUEUE = 60
+"""Messages that may wait: so few that it overflows when nothing leaves it for half a second."""
 SETTLE_S = 20.0
 
 
@@ -105,8 +107,9 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
         venue.happen(len(market.books))  # the books as they are at first
         wanted = plans(dialect, settings_of(venue, streams))
         rest = Rest(http, 1000)
-        logs = {f"{name}/{plan.connection}": Log() for plan in wanted}
+        logs = {f"{name}/{plan.connection}": Log(QUEUE) for plan in wanted}
         work = [asyncio.create_task(_connect(dialect, plan, http, rest, logs)) for plan in wanted]
+        held_until = 0.0  # until then nothing leaves the queues
         await _connected(venue, len(wanted))
         luck.wanted, luck.often = faults, rng.choice((0.005, 0.02, 0.05))
         for _ in range(events):
@@ -114,7 +117,14 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
             if rng.random() < 0.3:
                 await asyncio.sleep(rng.choice((0, 0.001, 0.01)))
             await _connected(venue, 1)
+            if rng.random() < 0.1 and luck.pick(("overload",)):
+                held_until = asyncio.get_running_loop().time() + 0.5
+            if asyncio.get_running_loop().time() > held_until:
+                for log in logs.values():
+                    log.taken = len(log.items)
         luck.stop()
+        for log in logs.values():
+            log.messages_max = 0
         await _settle(venue, logs, market, name, work)
         for task in work:
             task.cancel()
@@ -148,10 +158,14 @@ async def _settle(
         for task in work:
             if task.done():
                 task.result()
-        venue.happen(3)
-        await asyncio.sleep(0.05)
-        if len(venue.clients) < len(logs) or any(client.stalled for client in venue.clients):
+        for _ in range(10):
+            venue.happen(3)
+            await asyncio.sleep(0.03)
+        while any(client.behind for client in venue.clients) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        if len(venue.clients) < len(logs):
             continue
+        await asyncio.sleep(0.1)  # for what is on its way
         report = check(market, name, {source: list(log.items) for source, log in logs.items()}, Random(0))
         if not any("in the end" in fault for fault in report.faults):
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import WSCloseCode, web
 
-from tests.venue.dialects import SPEAKERS, Speaker, binance_snapshot, bitstamp_snapshot, dumps
+from tests.venue.dialects import SPEAKERS, Speaker, binance_listing, binance_snapshot, bitstamp_snapshot, dumps
 from tests.venue.market import Book, Change, Event, Market
 
 NUMBERED: dict[str, frozenset[str]] = {
@@ -20,7 +20,7 @@ NUMBERED: dict[str, frozenset[str]] = {
     "binance-coinm": frozenset({"depth", "trade"}),
     "coinbase": frozenset({"depth", "trade", "quote"}),
     "coinbase-exchange": frozenset({"trade"}),
-    "kraken": frozenset({"depth", "trade"}),
+    "kraken": frozenset({"depth"}),
     "bybit": frozenset({"depth"}),
     "bybit-linear": frozenset({"depth"}),
     "bybit-inverse": frozenset({"depth"}),
@@ -38,7 +38,9 @@ ALWAYS_FAULTS = ("garbage", "half", "binary", "big", "cut", "close", "stall", "s
 """What befalls any connection."""
 REST_FAULTS = ("stale", "429", "418", "500", "rest garbage")
 HANDSHAKE_FAULTS = ("refuse", "busy")
-FAULTS = (*MESSAGE_FAULTS, *ALWAYS_FAULTS, *REST_FAULTS, *HANDSHAKE_FAULTS)
+OUR_FAULTS = ("overload",)
+"""Nothing of the venue's: what leaves the client's queue is held up."""
+FAULTS = (*MESSAGE_FAULTS, *ALWAYS_FAULTS, *REST_FAULTS, *HANDSHAKE_FAULTS, *OUR_FAULTS)
 
 BIG = "[" + ",".join(["12345"] * 200_000) + "]"
 """A megabyte that is JSON, and nothing of the venue's."""
@@ -56,7 +58,7 @@ class Faults:
     def pick(self, among: tuple[str, ...]) -> str:
         """Return the fault that is due now, or ""."""
         possible = [fault for fault in among if fault in self.wanted]
-        often = self.often if len(among) > len(REST_FAULTS) else 0.3  # a question is rarer than a message
+        often = 0.3 if among in (REST_FAULTS, HANDSHAKE_FAULTS) else self.often  # questions are rarer than messages
         if not possible or self.rng.random() >= often:
             return ""
         fault = self.rng.choice(possible)
@@ -134,6 +136,11 @@ class Client:
     def _put(self, text: str | bytes | None) -> None:
         self._texts.append(text)
         self._some.set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether it has not been told everything yet."""
+        return bool(self._texts) or self.stalled
 
     async def send(self) -> None:
         """Send what is put, until the connection ends."""
@@ -222,6 +229,8 @@ class Venue:
         return socket
 
     def _answer(self, request: web.Request) -> web.Response:
+        if request.path.endswith("/exchangeInfo"):
+            return web.Response(text=dumps(binance_listing(self.market)))
         self.asked += 1
         snapshot: Callable[[Market, str, int], Any] = binance_snapshot
         symbol = request.query.get("symbol", "")

@@ -88,4 +88,5 @@ ALPACA = Dialect(
     instruments=("/v2/assets?status=active&asset_class=us_equity",),
     describe=describe,
     needs_key=True,
+    key_headers=("APCA-API-KEY-ID", "APCA-API-SECRET-KEY"),
 )

@@ -4,7 +4,6 @@ Options and words only: `service` runs the connections.
 """
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.live import Live as LiveView
 from rich.table import Table
 
+from tapeline.connectors.venues.command import STOPPED, stop_at_signal
 from tapeline.connectors.venues.live.contract import Dialect
 from tapeline.connectors.venues.live.dialects import DIALECTS, faults
 from tapeline.connectors.venues.live.service import Live, run_live
@@ -24,9 +24,6 @@ from tapeline.schemas import SettingsError
 from tapeline.streams.settings import Settings, VenueSettings, kafka_bootstrap
 from tapeline.streams.settings_check import Sources
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOPPED = 130
-"""Exit status after Ctrl-C."""
 PLAIN_SECONDS, SHOWN_SECONDS = 5.0, 0.5
 
 NO_SOURCES = Sources(None, {}, {})
@@ -72,15 +69,7 @@ def read_live(settings: Settings, venue: str, asked: VenueSettings, *, plain: bo
 
 async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:
     kafka = settings.kafka.librdkafka(kafka_bootstrap(settings))
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def ask_to_stop() -> None:
-        stop.set()
-        for number in STOP_SIGNALS:  # a second one ends it at once
-            loop.remove_signal_handler(number)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, ask_to_stop)
+    stop, loop = stop_at_signal(), asyncio.get_running_loop()
     showing: list[asyncio.Task[None]] = []
 
     def show(live: Live) -> None:

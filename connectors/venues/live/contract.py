@@ -155,6 +155,8 @@ class Dialect:
     paths: tuple[tuple[str, frozenset[StreamKind]], ...] = (("", frozenset(StreamKind)),)
     """Paths behind `url` and the streams that each serves: a connection belongs to one of them."""
     needs_key: bool = False
+    key_headers: tuple[str, str] | None = None
+    """The headers of its REST that carry key and secret."""
 
 
 def load(data: bytes) -> Any:

@@ -96,14 +96,15 @@ class KrakenSession(Session):
 
 def describe(answer: Any) -> list[InstrumentInfo]:
     """Read `AssetPairs`."""
-    return [_describe(one) for one in answer["result"].values()]
+    return [_describe(one) for one in answer["result"].values() if "wsname" in one]  # others are not streamed
 
 
 def _describe(one: Any) -> InstrumentInfo:
     # v2 writes BTC and DOGE where the older APIs write XBT and XDG.
     base, _, quote = (part.replace("XBT", "BTC").replace("XDG", "DOGE") for part in one["wsname"].partition("/"))
-    lot = f"{10.0 ** -one['lot_decimals']:.{one['lot_decimals']}f}"
-    return InstrumentInfo(f"{base}/{quote}", base, quote, quote, None, one.get("tick_size"), lot, one.get("status"))
+    tick, lot = (f"{10.0**-digits:.{digits}f}" for digits in (one["pair_decimals"], one["lot_decimals"]))
+    tick = one.get("tick_size", tick)
+    return InstrumentInfo(f"{base}/{quote}", base, quote, quote, None, tick, lot, one.get("status"))
 
 
 KRAKEN = Dialect(

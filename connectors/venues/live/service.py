@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -21,11 +21,13 @@ from tapeline.connectors.venues.live.client import TIMER_S, Connection
 from tapeline.connectors.venues.live.contract import Dialect, Plan
 from tapeline.connectors.venues.live.dialects import plans
 from tapeline.connectors.venues.live.feed import Feed
+from tapeline.connectors.venues.live.instruments import keep_described
 from tapeline.connectors.venues.live.lease import LeaseKeeper
 from tapeline.connectors.venues.live.rest import Rest
 from tapeline.schemas import FeedGap, GapReason, TapelineError, partition_of
-from tapeline.schemas.topics import RAW
+from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.producer import Producer
+from tapeline.streams.registry import Registry
 from tapeline.streams.settings import Settings, VenueSettings
 
 log = logging.getLogger(__name__)
@@ -82,10 +84,14 @@ async def run_live(
         partitions = await producer.partition_count(RAW.name)
         holder = f"{socket.gethostname()}/{os.getpid()}/{time.time_ns()}"
         keeper = LeaseKeeper(holder, kafka, producer)
-        keeping = group.create_task(keeper.run())
+        registry = Registry(kafka, await producer.partition_count(TICKS.name))
+        keeping = [group.create_task(keeper.run())]
         serving = []
         for dialect, venue in venues.items():
-            rest = Rest(http, dialect.fetches_per_second)
+            rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, venue))
+            base = venue.rest or dialect.rest
+            describing = keep_described(dialect, base, venue.symbols, rest, registry, producer)
+            keeping.append(group.create_task(describing))
             for plan in plans(dialect, venue):
                 shown = LiveConnection(f"{dialect.venue}/{plan.connection}", plan)
                 live.connections.append(shown)
@@ -93,11 +99,20 @@ async def run_live(
                 serving.append(group.create_task(serve.run(stop)))
         on_start(live)
         await asyncio.wait(serving)
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
+        for task in keeping:
+            task.cancel()
+        await asyncio.wait(keeping)
         keeper.close()
+        registry.close()
     return live
+
+
+def key_headers(dialect: Dialect, venue: VenueSettings) -> dict[str, str]:
+    """Return what a venue's REST wants to see of the key."""
+    if dialect.key_headers is None or venue.key is None or venue.secret is None:
+        return {}
+    values = (venue.key.get_secret_value(), venue.secret.get_secret_value())
+    return dict(zip(dialect.key_headers, values, strict=True))
 
 
 @dataclass(slots=True)
