@@ -273,7 +273,6 @@ def test_a_missing_field_is_a_reject_that_names_it(venue: str) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b'{"result":null,"id":1}', RejectReason.UNKNOWN),
         (b'{"stream":"btcusdt@kline_1m","data":{"e":"kline","E":1,"s":"BTCUSDT","k":{}}}', RejectReason.UNKNOWN),
         (b'{"stream":"!miniTicker@arr","data":[{"e":"24hrMiniTicker"}]}', RejectReason.UNKNOWN),
         (b'{"code":-1121,"msg":"Invalid symbol."}', RejectReason.UNKNOWN),
@@ -296,7 +295,7 @@ def test_a_missing_field_is_a_reject_that_names_it(venue: str) -> None:
         (b'{"e":"trade","s":"BTCUSDT","t":1,"p":"1' + b"0" * 15 + b'","q":"1","T":1,"m":true}', RejectReason.MALFORMED),
         (b'{"e":"trade"' + b" " * MESSAGE_BYTES_MAX + b"}", RejectReason.OVERSIZED),
     ],
-    ids=range(19),
+    ids=range(18),
 )
 def test_what_is_no_market_data_is_rejected_and_the_rest_goes_on(data: bytes, reason: RejectReason) -> None:
     parsed = parse(TRADE, data, TRADE | {"t": 8})
@@ -304,6 +303,11 @@ def test_what_is_no_market_data_is_rejected_and_the_rest_goes_on(data: bytes, re
     assert (reject.index, reject.reason) == (1, reason)
     assert reject.detail
     assert parsed.ticks["sequence"].tolist() == [7, 8]
+
+
+def test_the_answer_to_a_subscription_is_neither_tick_nor_reject() -> None:
+    parsed = parse(TRADE, b'{"result":null,"id":1}', TRADE | {"t": 8})
+    assert (len(parsed.ticks), parsed.rejects) == (2, ())
 
 
 def test_an_unknown_venue_rejects_each_message() -> None:
