@@ -241,13 +241,19 @@ class Assembly:
         parts = [*self._gaps, *self._parts]
         if not parts:
             return Part(empty_ticks(0), _NONE, np.zeros(0, self._scan.HEAD), _NONE)
-        ticks, where, heads, _ = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        heads["stream"] = np.concatenate([part.streams[part.heads["stream"]] for part in parts])
-        heads = heads[np.argsort(heads["event"], kind="stable")]
-        streams = {stream: number for number, stream in enumerate(dict.fromkeys(heads["stream"].tolist()))}
-        heads["stream"] = [streams[stream] for stream in heads["stream"].tolist()]
+        where = np.concatenate([part.where for part in parts])
         order = np.argsort(where, kind="stable")
-        return Part(ticks[order], where[order], heads, np.array(list(streams), np.int64))
+        ticks = _joined([part.ticks for part in parts])[order]
+        heads = _joined([part.heads for part in parts])
+        if not len(heads):
+            return Part(ticks, where[order], heads, _NONE)
+        of_heads = np.concatenate([part.streams[part.heads["stream"]] for part in parts if len(part.heads)])
+        by_event = np.argsort(heads["event"], kind="stable")
+        heads = heads[by_event]
+        streams, first, heads["stream"] = np.unique(of_heads[by_event], return_index=True, return_inverse=True)
+        by_first = np.argsort(first)  # numbered in the order in which they come
+        heads["stream"] = np.argsort(by_first)[heads["stream"]]
+        return Part(ticks, where[order], heads, streams[by_first])
 
     def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads, streams: Int64Array) -> Ticks:
         """Flag what is late, move `state` on; return the ticks with the GAP ticks among them."""
@@ -297,6 +303,13 @@ class Assembly:
         gaps["price"] = GapReason.SEQUENCE
         gaps["price2"] = np.array([one.kind for one in self._streams])[stream]
         return gaps
+
+
+def _joined(arrays: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
+    """Join arrays of one kind of record, which is all int64 or as long: much faster than field by field."""
+    record = arrays[0].dtype
+    words = np.concatenate([array.view(np.int64) for array in arrays])
+    return words.view(record)
 
 
 def _used(ticks: Ticks, names: tuple[str, ...]) -> tuple[Ticks, tuple[str, ...]]:

@@ -214,5 +214,12 @@ def symbols(values: Sequence[Any], field: str) -> None:
     if any(kind is not str for kind in set(map(type, values))):
         raise MalformedError(f"{field} is not a string")
     for value in set(values):
-        if not 0 < len(value) <= SYMBOL_CHARACTERS_MAX or not value.isprintable() or " " in value:
+        if not is_symbol(value):
             raise MalformedError(f"{field} is no symbol: {value[:SYMBOL_CHARACTERS_MAX]!r}")
+
+
+def is_symbol(value: Any) -> bool:
+    """Say whether a value is what `symbols` takes."""
+    if not isinstance(value, str) or " " in value:
+        return False
+    return 0 < len(value) <= SYMBOL_CHARACTERS_MAX and value.isprintable()
