@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("tapeline.streams.status:status", "Show lag, speed and health of each role and partition."),
     "ingest": ("tapeline.connectors.venues.ingest:ingest", "Read a venue or a recorded file into Kafka."),
     "topics": ("tapeline.streams.topics:topics", "Create, list and describe the Kafka topics."),
+    "quality": ("tapeline.agents.quality.command:quality", "Say how good an instrument's ticks of a day are."),
     "signals": ("tapeline.connectors.stores.signals:signals", "Print the signals that the database holds."),
 }
 """Name -> (module:attribute, one line of help)."""
