@@ -19,7 +19,7 @@ from tapeline.agents.quality.page import page
 from tapeline.agents.quality.progress import progress
 from tapeline.agents.quality.report import QualityReport
 from tapeline.agents.quality.rules import DEFAULT, SECOND_NS, Rules
-from tapeline.agents.quality.sources import Source, batched
+from tapeline.agents.quality.sources import NotFoundError, Source, batched
 from tapeline.agents.quality.summary import summarise
 from tapeline.agents.quality.terminal import show
 from tapeline.agents.quality.topic import TopicSource
@@ -111,16 +111,23 @@ def analyse(source: Source, day: str | None, options: Rules, *, quiet: bool = Tr
         for ticks in batched(source.chunks()):
             started = perf_counter()
             if found is None:
-                found = Analysis(day or day_of(int(ticks["ts_recv_ns"][0])), options)
+                first_day = day_of(int(ticks["ts_recv_ns"][0]))
+                found = Analysis(day or first_day, options)
             found.add(ticks)
             seconds += perf_counter() - started
             shown(len(ticks), seconds)
     assert found is not None, "a source without ticks raises"  # noqa: S101
+    if found.outside and not found.counts["ticks"].any():
+        raise NotFoundError(
+            f"{source.words} has nothing of {source.instrument} that was received on {found.day} (UTC); it has of "
+            f"{first_day}: --day {first_day}"
+        )
     return summarise(
         found,
         source.instrument,
         source.words,
         rejected=source.rejected,
+        damage=source.damage,
         repeated_frames=source.repeated_frames,
         unread_records=source.unread_records,
     )

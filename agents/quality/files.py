@@ -34,6 +34,7 @@ class RecordingSource:
         self.words = ", ".join(recording.origin for recording in recordings)
         self.total = sum(recording.total for recording in recordings)
         self._rejected: Counter[str] = Counter()
+        self.damage: str | None = None
         self._names: set[str] = set()
 
     def chunks(self) -> Iterator[Ticks]:
@@ -76,11 +77,15 @@ class RecordingSource:
 
     def _frames(self, recording: Recording) -> Iterator[RawFrame]:
         framer = Framer(recording.source, MESSAGES_MAX)
-        for item in recording.items:
-            if isinstance(item, Unreadable):
-                self._rejected[item.reason.value] += 1
-                continue
-            yield from framer.add(item)
+        try:
+            for item in recording.items:
+                if isinstance(item, Unreadable):
+                    self._rejected[item.reason.value] += 1
+                    continue
+                yield from framer.add(item)
+        except RecordingError as error:
+            # Everything before the damage was read, and that is what the report is about.
+            self.damage = str(error)
         yield from framer.end()
 
     def _meet(self, names: Sequence[str]) -> None:

@@ -1,12 +1,9 @@
 """The report of one instrument's day, as `tapeline quality --format json` writes it; tables and pages show the same.
 
-`docs/quality.schema.json` is made from these types: `python -m tapeline.agents.quality.report FILE` (`make
-docs-schemas` calls it). All times and lengths are in ns; times are since 1970, UTC. Null: it cannot be known.
+`docs/quality.schema.json` is made from these types (`schema`). All times and lengths are in ns; times are since 1970,
+UTC. Null: it cannot be known.
 """
 
-import json
-import sys
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -243,7 +240,7 @@ class Verdict(Event):
 class QualityReport(Event):
     """The quality of one instrument's ticks on one day."""
 
-    version: Literal[1] = 1
+    version: Literal[1] = Field(description="of this schema")
     instrument: str = Field(description="venue:SYMBOL")
     day: str = Field(description="YYYY-MM-DD, the UTC day of receive time")
     source: str = Field(description="where the ticks were read")
@@ -252,6 +249,7 @@ class QualityReport(Event):
     first_recv_ns: int | None
     last_recv_ns: int | None = Field(description="the latest receive time")
     left_out: LeftOut
+    damage: str | None = Field(description="why reading ended before the end; null: it did not")
     rejected: dict[str, int] | None = Field(
         description="messages that could not be read, by reason; null: read from a topic, which has only ticks"
     )
@@ -268,14 +266,3 @@ class QualityReport(Event):
     sessions: Sessions
     timeline: Timeline | None = Field(description="null: there are no ticks")
     verdicts: list[Verdict] = Field(description="one a topic")
-
-
-def schema_text() -> str:
-    """Return the JSON Schema of a report, as docs/quality.schema.json holds it."""
-    schema = QualityReport.model_json_schema(mode="serialization")
-    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(schema_text())

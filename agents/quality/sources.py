@@ -40,6 +40,10 @@ class Source(Protocol):
         """Messages that could not be read so far, by reason; None: a topic has only ticks."""
 
     @property
+    def damage(self) -> str | None:
+        """Why reading ended before the end, if it did."""
+
+    @property
     def repeated_frames(self) -> int:
         """Tick frames that came again."""
 

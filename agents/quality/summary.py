@@ -30,17 +30,19 @@ def summarise(
     source: str,
     *,
     rejected: Mapping[str, int] | None = None,
+    damage: str | None = None,
     repeated_frames: int = 0,
     unread_records: int = 0,
 ) -> QualityReport:
     """Return the report of what was analysed so far.
 
-    source: where the ticks were read, in words; rejected: messages that could not be read, by reason (None: not
-    known); repeated_frames, unread_records: what the reader of the topic left out.
+    source: where the ticks were read, in words; rejected: messages that could not be read, by reason (None: not known);
+    damage: why reading ended early, if it did; repeated_frames, unread_records: what the topic's reader left out.
     """
     any_ticks = bool(found.counts["ticks"].sum())
     stretches = {name: _stretches(one) for name, one in found.stretches().items()}
     whole = QualityReport(
+        version=1,
         instrument=instrument,
         day=found.day,
         source=source,
@@ -51,6 +53,7 @@ def summarise(
         left_out=report.LeftOut(
             other_days=found.outside, repeated_frames=repeated_frames, unread_records=unread_records
         ),
+        damage=damage,
         rejected=None if rejected is None else dict(sorted(rejected.items())),
         kinds=_kinds(found),
         rates=_rates(found, stretches["quiet"]),

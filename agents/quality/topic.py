@@ -35,6 +35,7 @@ class TopicSource:
     """
 
     rejected = None
+    damage = None
 
     def __init__(self, settings: Settings, instrument: str, day: str | None = None) -> None:
         properties = settings.kafka.librdkafka(kafka_bootstrap(settings))

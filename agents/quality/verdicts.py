@@ -82,7 +82,10 @@ def _gaps(report: QualityReport) -> Verdict:
         text += f", {many(gaps.missing, 'message')} missing as far as they know"
     if report.rejected:
         text += f"; {many(sum(report.rejected.values()), 'message')} could not be read"
-    return _verdict("gaps", gaps.count > 0 or bool(report.rejected), text, "none")
+    if report.damage is not None:
+        text += f"; {report.damage}"
+    look = gaps.count > 0 or bool(report.rejected) or report.damage is not None
+    return _verdict("gaps", look, text, "none")
 
 
 def _duplicates(report: QualityReport) -> Verdict:

@@ -51,7 +51,9 @@ def messy(seed: int, count: int) -> Ticks:
     kinds = [Kind.TRADE, Kind.QUOTE, Kind.BOOK, Kind.GAP, Kind.STATUS, Kind.TIME, Kind.MARK, 200]
     ticks["kind"] = random.choice(kinds, count, p=[0.3, 0.35, 0.25, 0.02, 0.02, 0.02, 0.02, 0.02])
     steps_ns = random.choice([0, 1, 30, 400, 6000], count, p=[0.3, 0.3, 0.3, 0.09, 0.01]) * 1_000_000
-    ticks["ts_recv_ns"] = DAY_NS + 1 + np.cumsum(steps_ns) - random.choice([0, 5_000_000], count, p=[0.98, 0.02])
+    ticks["ts_recv_ns"] = (
+        DAY_NS + SECOND_NS + 1 + np.cumsum(steps_ns) - random.choice([0, 5_000_000], count, p=[0.98, 0.02])
+    )
     late_ns = random.choice([0, 1_000_000, -2_000_000, 500, 2**62], count, p=[0.3, 0.4, 0.2, 0.09, 0.01])
     ticks["ts_event_ns"] = ticks["ts_recv_ns"] - late_ns
     ticks["sequence"] = np.arange(count) // 3 - random.choice([0, 4], count, p=[0.95, 0.05])

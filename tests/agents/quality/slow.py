@@ -90,7 +90,7 @@ def repeated(ticks: Ticks) -> list[bool]:
         flag = False
         if one["sequence"] != 0 and one["kind"] in DATA and not one["flags"] & Flag.SNAPSHOT:
             event_ns = int(one["ts_event_ns"]) if one["ts_event_ns"] != one["ts_recv_ns"] else 0
-            bits = one[["price", "size", "price2", "size2"]].tobytes()
+            bits = b"".join(one[name].tobytes() for name in ("price", "size", "price2", "size2"))
             key: Any = (event_ns, int(one["sequence"]), int(one["kind"]), int(one["side"]), bits)
             if one["kind"] == Kind.BOOK:
                 update.append(key)

@@ -45,9 +45,9 @@ def reported(*ticks: Ticks, instrument: str = "venue:X", rules: Rules | None = N
 
 @pytest.mark.slow
 @given(seed=SEEDS, cut=SEEDS)
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_how_ticks_are_cut_changes_nothing(seed: int, cut: int) -> None:
-    ticks = messy(seed, 1500)
+    ticks = messy(seed, 900)
     whole = summarise(analysed([ticks]), "venue:X", "a test")
     assert summarise(analysed(cuts(ticks, cut)), "venue:X", "a test") == whole
     assert QualityReport.decode(whole.encode()) == whole
