@@ -98,14 +98,14 @@ STRETCHES_A_TICK = 5
 
 @numba.njit
 def _resolution(ns: Any, known: Any) -> Any:
-    """Return the coarser of the two steps that divide both the times so far and this one."""
-    if known == 1 or ns % US != 0:
-        return 1
-    if known == US or ns % MS != 0:
-        return US
-    if known == MS or ns % SECOND_NS != 0:
+    """Return the coarsest step that divides this time, too, and is no coarser than the one known so far."""
+    if known == SECOND_NS and ns % SECOND_NS == 0:
+        return SECOND_NS
+    if known >= MS and ns % MS == 0:
         return MS
-    return SECOND_NS
+    if known >= US and ns % US == 0:
+        return US
+    return 1
 
 
 def _count(ticks: Any, came: Any, repeated: Any, counts: Any, course: Any, before: Any) -> None:
@@ -128,7 +128,8 @@ def _count(ticks: Any, came: Any, repeated: Any, counts: Any, course: Any, befor
         now.clock_ns = max(now.clock_ns, recv_ns)
 
         row.ticks += 1
-        row.repeated += repeated[number]
+        if repeated[number]:
+            row.repeated += 1
         row.numbered += sequence != 0
         if flags:
             row.late += flags & LATE != 0
@@ -138,7 +139,8 @@ def _count(ticks: Any, came: Any, repeated: Any, counts: Any, course: Any, befor
             row.crossed += flags & CROSSED != 0
             row.locked += flags & LOCKED != 0
             row.one_sided += flags & ONE_SIDED != 0
-        row.while_closed += now.closed
+        if now.closed:
+            row.while_closed += 1
         data = TRADE <= kind <= BOOK
         ends = kind != BOOK or flags & LAST != 0
         row.events += ends

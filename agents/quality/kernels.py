@@ -202,41 +202,53 @@ def _key(ticks: Any, number: Any) -> Any:
     return key ^ (key >> _29)
 
 
+@numba.njit
+def _is_among(key: Any, last: Any, here: Any, recent: Any, earlier: Any) -> Any:
+    """Return whether a hash is in the ring; last: the last one of its bucket."""
+    for _ in range(PROBES_MAX):
+        if last < 0 or last < here - RECENT_TICKS:
+            return False
+        if recent[last & (RECENT_TICKS - 1)] == key:
+            return True
+        last = earlier[last & (RECENT_TICKS - 1)]
+    return False
+
+
 def _repeats(ticks: Any, keys: Any, recent: Any, earlier: Any, buckets: Any, numbers: Any, found: Any) -> None:
     """Write for each tick whether it says the same as one of the last numbered ones; of a book update, for its last.
 
     ticks: (n, 8) int64; keys: (n,), to work in; recent: (RECENT_TICKS,) hashes, a ring; earlier: the one before each
-    that is in its bucket; buckets: the last one of each, -1: none; numbers: (2,) how many hashes there were, and that
-    of the update under way. The number of a hash tells whether it is still in the ring: nothing is ever taken out.
+    that is in its bucket; buckets: the last one of each, -1: none; numbers: (6,) how many hashes there were, that of
+    the update under way, and at 2 + kind the highest sequence of each kind. The number of a hash tells whether it is
+    still in the ring: nothing is ever taken out.
     """
     # In two loops: each waits for one thing only, which is several times faster.
-    here, update = numbers
+    here, update = numbers[0], numbers[1]
     for number in range(len(ticks)):
-        packed = ticks[number, _PACKED]
+        packed, sequence = ticks[number, _PACKED], ticks[number, _SEQUENCE]
         kind = (packed >> 32) & 0xFF
         key = np.uint64(0)
-        if ticks[number, _SEQUENCE] != 0 and not packed & _SNAPSHOT:
-            if TRADE <= kind <= QUOTE:
-                key = _key(ticks, number)
-            elif kind == BOOK:
-                update = np.int64((np.uint64(update) ^ _key(ticks, number)) * _MIX2)
+        if sequence != 0 and TRADE <= kind <= BOOK and not packed & _SNAPSHOT:
+            key = _key(ticks, number)
+            # What has a new highest number cannot have been there before.
+            found[number] = sequence <= numbers[2 + kind]
+            if kind == BOOK:
+                update = np.int64((np.uint64(update) ^ key) * _MIX2)
+                key = np.uint64(0)
                 if packed & _LAST:
                     key, update = np.uint64(update), 0
+            if key:
+                numbers[2 + kind] = max(numbers[2 + kind], sequence)
         keys[number] = key
     for number in range(len(ticks)):
         key = keys[number]
-        found[number] = False
         if key == 0:
+            found[number] = False
             continue
         bucket = np.int64(key & np.uint64(BUCKETS - 1))
-        last = other = buckets[bucket]
-        for _ in range(PROBES_MAX):
-            if other < 0 or other < here - RECENT_TICKS:
-                break
-            if recent[other & (RECENT_TICKS - 1)] == key:
-                found[number] = True
-                break
-            other = earlier[other & (RECENT_TICKS - 1)]
+        last = buckets[bucket]
+        if found[number]:
+            found[number] = _is_among(key, last, here, recent, earlier)
         recent[here & (RECENT_TICKS - 1)] = key
         earlier[here & (RECENT_TICKS - 1)] = last
         buckets[bucket] = here

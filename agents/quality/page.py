@@ -4,11 +4,11 @@ No script, no font, no picture from outside, and a policy that forbids them. Wha
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
 
 from tapeline.agents.quality.charts import Panel, Row, Span, drawing
 from tapeline.agents.quality.markup import Content, Markup, element
 from tapeline.agents.quality.report import QualityReport, Stretches, Timeline
+from tapeline.agents.quality.style import STYLE
 from tapeline.agents.quality.tables import Table, tables
 from tapeline.agents.quality.words import length, many, number, time_of_day
 
@@ -20,7 +20,6 @@ SIGNS = {"ok": "✓", "look": "!", "unknown": "?"}
 
 def page(report: QualityReport) -> str:
     """Return the page, a whole HTML document."""
-    style = (files("tapeline.agents.quality") / "page.css").read_text(encoding="utf-8")
     title = f"{report.instrument} on {report.day}: quality of its ticks"
     head = element(
         "head",
@@ -29,7 +28,7 @@ def page(report: QualityReport) -> str:
         element("meta", name="color-scheme", content="light dark"),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         element("title", title),
-        element("style", Markup(style)),
+        element("style", Markup(STYLE)),
     )
     body = element(
         "body",
@@ -84,7 +83,7 @@ def _course(report: QualityReport) -> Markup:
     return element(
         "section",
         element("h2", "Over the day"),
-        element("p", f"Bins of {length(line.bin_ns)}, UTC. The rows below have the longest stretches, up to 20 each."),
+        element("p", f"Bins of {length(line.bin_ns)}, UTC. At the bottom: gaps, and the longest stretches of each kind."),
         element("div", picture, class_="drawing", tabindex="0", role="region", aria_label="The drawing, scrolls"),
         element("details", element("summary", "The same as a table"), _table(title, columns, cells)),
     )

@@ -29,7 +29,7 @@ def progress(source: Source, *, quiet: bool) -> Iterator[Show]:
     if sys.stderr.isatty():
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(source.words, total=source.total or None)
+            task = bar.add_task(said.text(), total=source.total or None)
 
             def live(ticks: int, seconds: float) -> None:
                 said.take(ticks, seconds)
@@ -66,4 +66,4 @@ class _Said:
     def text(self) -> str:
         source = self._source
         share = f"{min(source.done() / source.total, 1):.0%}, " if source.total else ""
-        return f"{source.instrument}: {share}{self.ticks:,} ticks"
+        return f"{source.instrument or source.words}: {share}{self.ticks:,} ticks"

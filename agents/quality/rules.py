@@ -95,7 +95,8 @@ class RuleState:
         self.recent = np.zeros(kernels.RECENT_TICKS, np.uint64)
         self.earlier = np.full(kernels.RECENT_TICKS, -1, np.int64)
         self.buckets = np.full(kernels.BUCKETS, -1, np.int64)
-        self.numbers = np.zeros(2, np.int64)
+        self.numbers = np.zeros(2 + 1 + Kind.BOOK, np.int64)
+        self.numbers[2:] = np.iinfo(np.int64).min
 
 
 class Outliers(NamedTuple):

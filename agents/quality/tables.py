@@ -70,8 +70,9 @@ def _latency(report: QualityReport) -> Table:
     if (clock := report.clock) is not None:
         note += (
             f" Clock offset {length(clock.offset_ns)} (first minute {length(clock.first_ns)}, last "
-            f"{length(clock.last_ns)}, range {length(clock.range_ns)}, drift {length(clock.drift_ns_an_hour)} an hour)."
+            f"{length(clock.last_ns)}, range {length(clock.range_ns)}"
         )
+        note += ")." if clock.drift_ns_an_hour is None else f", drift {length(clock.drift_ns_an_hour)} an hour)."
     return Table("Latency and clock", columns, rows, note)
 
 

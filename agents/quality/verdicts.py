@@ -149,7 +149,8 @@ def _latency(report: QualityReport, limits: Limits) -> Verdict:
     limit = f"99% within {length(limits.delay_ns)} of the fastest"
     if not report.latency:
         return _unknown("latency", "the venue's times are not known apart from ours", limit)
-    text = ", ".join(f"{one.kind}s {length(one.p99_ns - one.min_ns)}" for one in report.latency)
+    names = {"trade": "trades", "quote": "quotes", "book": "book updates"}
+    text = ", ".join(f"{names[one.kind]} {length(one.p99_ns - one.min_ns)}" for one in report.latency)
     look = any(one.p99_ns - one.min_ns > limits.delay_ns for one in report.latency)
     return _verdict("latency", look, f"99% are at most so much behind the fastest: {text}", limit)
 

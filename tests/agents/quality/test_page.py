@@ -1,7 +1,6 @@
 """The page: sound HTML by a strict parser, whole in itself, readable in both modes, and nothing in it is trusted."""
 
 import re
-from importlib.resources import files
 from xml.etree.ElementTree import Element
 
 import html5lib  # type: ignore[import-untyped]  # has no types
@@ -13,6 +12,7 @@ from tapeline.agents.quality import Analysis, QualityReport, summarise
 from tapeline.agents.quality.charts import nice_steps
 from tapeline.agents.quality.markup import element, join
 from tapeline.agents.quality.page import page
+from tapeline.agents.quality.style import STYLE
 from tests.agents.quality.markets import DAY, messy
 
 EVIL = """x:<script>alert(1)</script>&"'</title><img src=http://evil/ onerror=x>"""
@@ -140,8 +140,7 @@ def luminance(colour: str) -> float:
     ],
 )
 def test_contrast_is_enough(mode: int, ink: str, paper: str, least: float) -> None:
-    style = (files("tapeline.agents.quality") / "page.css").read_text()
-    blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    blocks = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
     colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", blocks[mode]))
     light, dark = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= least

@@ -1,3 +1,6 @@
+"""The style sheet of the page: light and dark, no font or picture from outside. `page` puts it into the head."""
+
+STYLE = """
 :root {
   color-scheme: light dark;
   --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --sheet: #f6f8fa; --line: #d0d7de;
@@ -20,13 +23,15 @@ dt { color: var(--soft); font-size: .85rem; }
 dd { margin: 0; overflow-wrap: anywhere; }
 .table, .drawing { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 .long { max-height: 30rem; overflow-y: auto; }
-.table:focus-visible, .drawing:focus-visible, summary:focus-visible { outline: 2px solid var(--data); outline-offset: 2px; }
+.table:focus-visible, .drawing:focus-visible, summary:focus-visible {
+  outline: 2px solid var(--data); outline-offset: 2px; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 th, td { padding: .35rem .75rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { position: sticky; top: 0; background: var(--sheet); border-top: 0; white-space: nowrap; }
 tbody th { font-weight: 600; white-space: nowrap; }
-.badge { display: inline-block; padding: 0 .6rem; border-radius: 1rem; white-space: nowrap; border: 1px solid currentColor; }
+.badge { display: inline-block; padding: 0 .6rem; border-radius: 1rem; white-space: nowrap;
+  border: 1px solid currentColor; }
 .ok { color: var(--ok); background: var(--ok-paper); }
 .look { color: var(--alert); background: var(--alert-paper); font-weight: 600; }
 .unknown { color: var(--soft); }
@@ -46,3 +51,4 @@ svg .pick { fill: transparent; }
 svg .pick:hover { fill: var(--ink); fill-opacity: .08; }
 footer { margin-top: 2rem; font-size: .85rem; }
 @media print { .long { max-height: none; } }
+"""
