@@ -92,6 +92,16 @@ def _last(window: Any, seen: Any, count: Any) -> Any:
 
 
 @numba.njit
+def _median_is_outside(low: Any, high: Any, window: Any, at: Any, count: Any) -> Any:
+    """Return whether the median of the last `count` prices before the place `at`, an odd number, is not in a range."""
+    below = above = 0
+    for back in range(1, count + 1):
+        below += window[at - back] < low
+        above += window[at - back] > high
+    return below > count // 2 or above > count // 2
+
+
+@numba.njit
 def _far(price: Any, least: Any, window: Any, seen: Any, confirm: Any, spreads: Any) -> Any:
     """Return the window's median if the price is an outlier, else NaN."""
     ordered = _last(window, seen, min(seen, len(window)))
@@ -128,18 +138,12 @@ def _outliers(
         if seen >= least_seen:
             least = max(share * abs(price), near_steps)
             low, high = price - least, price + least
-            below = above = near = 0
-            place = at
-            while near <= half and below <= half and above <= half:
-                place = place - 1 if place else size - 1
-                below += window[place] < low
-                above += window[place] > high
-                near += low <= window[place] <= high
-                if below + above + near == confirm:
-                    break
+            near = 0
+            while near <= half and low <= window[at - 1 - near] <= high:  # an index below 0 counts from the end
+                near += 1
             middle = np.nan
-            # Almost always most of the last few are near, and so is their median: nothing more to look at.
-            if below > half or above > half:
+            # Almost always the last few are near, and so is their median: nothing more to look at.
+            if near <= half and _median_is_outside(low, high, window, at, confirm):
                 middle = _far(price, least, window, seen, confirm, spreads)
             if np.isnan(middle):
                 change = abs(price - good)

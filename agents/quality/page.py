@@ -83,7 +83,7 @@ def _course(report: QualityReport) -> Markup:
     return element(
         "section",
         element("h2", "Over the day"),
-        element("p", f"Bins of {length(line.bin_ns)}, UTC. At the bottom: gaps, and the longest stretches of each kind."),
+        element("p", f"Bins of {length(line.bin_ns)}, UTC. At the bottom: gaps, and the longest stretches."),
         element("div", picture, class_="drawing", tabindex="0", role="region", aria_label="The drawing, scrolls"),
         element("details", element("summary", "The same as a table"), _table(title, columns, cells)),
     )
