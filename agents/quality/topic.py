@@ -50,8 +50,9 @@ class TopicSource:
             self._first, self._end = self._reader.ends(where)
             self.day = day or self._newest_day() or day_of(time.time_ns())
             self._day_ns = day_start_ns(self.day)
-            self._start = self._reader.at_time(where, self._day_ns // MS - MARGIN_MS)
-            self._stop = min(self._reader.at_time(where, (self._day_ns + DAY_NS) // MS + MARGIN_MS), self._end)
+            day_ms, next_day_ms = self._day_ns // MS, (self._day_ns + DAY_NS) // MS
+            self._start = min(self._reader.at_time(where, day_ms - MARGIN_MS), self._end)
+            self._stop = min(self._reader.at_time(where, next_day_ms + MARGIN_MS), self._end)
         self.total = self._stop - self._start
 
     @property
@@ -68,7 +69,10 @@ class TopicSource:
         return self._frames.duplicates
 
     def chunks(self) -> Iterator[Ticks]:
-        """Yield the instrument's ticks of the day; NotFoundError if there are none."""
+        """Yield the instrument's ticks of the records that hold the day, a few of other days among them.
+
+        NotFoundError if none is of the day.
+        """
         found = False
         with _answers():
             for start, stop in ((self._start, self._stop), (self._stop, self._end)):
@@ -77,14 +81,11 @@ class TopicSource:
                 self.total = stop - self._start
                 for frame in self._records(start, stop):
                     self._read += 1
-                    ticks = self._own(frame) if self._frames.take(frame) else None
-                    if ticks is None:
+                    if not self._frames.take(frame) or not len(ticks := self._own(frame)):
                         continue
                     at_ns = ticks["ts_recv_ns"]
-                    ticks = ticks[(at_ns >= self._day_ns) & (at_ns < self._day_ns + DAY_NS)]
-                    if len(ticks):
-                        found = True
-                        yield ticks
+                    found = found or bool(((at_ns >= self._day_ns) & (at_ns < self._day_ns + DAY_NS)).any())
+                    yield ticks
             if not found:
                 newest = self._newest_day()
                 raise NotFoundError(

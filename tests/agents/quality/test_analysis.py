@@ -55,7 +55,7 @@ def test_how_ticks_are_cut_changes_nothing(seed: int, cut: int) -> None:
 
 @pytest.mark.slow
 @given(seed=SEEDS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_counts_are_those_of_the_slow_way(seed: int) -> None:
     ticks = messy(seed, 800)
     found, expected = analysed([ticks]), slow.counts(ticks)
@@ -183,6 +183,7 @@ def test_the_longest_stretches_are_kept_and_the_first_of_equal_ones() -> None:
     assert stretches.crossed_stretches.count == 200
 
 
+@pytest.mark.slow
 def test_what_is_listed_is_bounded() -> None:
     one, count = gap(1, GapReason.SEQUENCE), LISTED_MAX + 500
     assert len(reported(*[one] * count).gaps.listed) == LISTED_MAX
@@ -214,6 +215,7 @@ def test_latency_needs_times_of_the_venues_own() -> None:
     assert {one.topic: one.finding for one in report.verdicts}["clock"] == "unknown"
 
 
+@pytest.mark.slow
 def test_the_clocks_drift_is_found_below_the_noise() -> None:
     random = np.random.default_rng(1)
     drift = np.arange(3600) * (36 / 3600)  # 36 ms an hour
@@ -229,6 +231,8 @@ def test_slope_is_the_median_of_all_pairs() -> None:
     assert slope(x, np.array([0, 10, 20, 30, 1000])) == 10
 
 
+@pytest.mark.slow
+@settings(max_examples=50)
 @given(st.lists(st.integers(-(10**13), 10**13), min_size=1, max_size=300), st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]))
 def test_quantiles_are_exact_to_the_declared_precision(latencies: list[int], share: float) -> None:
     histogram = np.zeros(2 * counting.HALF, np.int64)

@@ -15,6 +15,8 @@ from tapeline.agents.quality.page import page
 from tapeline.agents.quality.style import STYLE
 from tests.agents.quality.markets import DAY, messy
 
+pytestmark = pytest.mark.slow
+
 EVIL = """x:<script>alert(1)</script>&"'</title><img src=http://evil/ onerror=x>"""
 XHTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 
@@ -40,7 +42,6 @@ def document() -> Element:
     return parsed(page(messy_report()))
 
 
-@pytest.mark.slow
 def test_real_pages_are_sound(usdm: QualityReport) -> None:
     document = parsed(page(usdm))
     assert text_of(document.findall(f".//{XHTML}h1")[0]) == "binance-usdm:BTCUSDT"

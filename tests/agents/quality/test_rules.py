@@ -27,7 +27,7 @@ def wave(count: int) -> list[float]:
 
 @pytest.mark.slow
 @given(seed=SEEDS, cut=SEEDS)
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_flags_are_set_and_nothing_else_is_changed(seed: int, cut: int) -> None:
     ticks = messy(seed, 600)
     before = ticks.copy()
@@ -51,7 +51,7 @@ def test_flags_are_set_and_nothing_else_is_changed(seed: int, cut: int) -> None:
         [{}, {"outlier_window": 11, "outlier_confirm": 11}, {"outlier_confirm": 1, "outlier_share": 0.0}]
     ),
 )
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_outliers_and_stale_are_those_of_the_slow_way(seed: int, options: dict[str, Any]) -> None:
     ticks, used = messy(seed, 500), Rules(**options, stale_ns=SECOND_NS)
     found = rules.outliers(ticks, used)
@@ -64,7 +64,7 @@ def test_outliers_and_stale_are_those_of_the_slow_way(seed: int, options: dict[s
 
 @pytest.mark.slow
 @given(seed=SEEDS, cut=SEEDS)
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_repeated_is_that_of_the_slow_way(seed: int, cut: int) -> None:
     ticks = messy(seed, 500)
     found = rules.repeated(ticks)

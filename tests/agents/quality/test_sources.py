@@ -31,8 +31,9 @@ def pieces(ticks: Ticks, seed: int) -> Iterator[Ticks]:
     return (piece for piece in cuts(ticks, seed) if len(piece))
 
 
+@pytest.mark.slow
 @given(st.lists(Times, min_size=1, max_size=4), SEEDS)
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_merged_streams_are_in_order_of_arrival_however_they_are_cut(times: list[list[int]], seed: int) -> None:
     streams = [stream(one, number) for number, one in enumerate(times)]
     parts = list(merged([pieces(one, seed + number) for number, one in enumerate(streams)]))
