@@ -57,14 +57,27 @@ class Day(click.ParamType):
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file [default: print].")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--outlier-window", default=DEFAULT.outlier_window, show_default=True, help="Prices compared with.")
 @click.option(
-    "--outlier-confirm", default=DEFAULT.outlier_confirm, show_default=True, help="Most of so many are a level."
+    "--outlier-window", default=DEFAULT.outlier_window, show_default=True, help="Outlier: prices compared with."
 )
-@click.option("--outlier-spreads", default=DEFAULT.outlier_spreads, show_default=True, help="Deviations allowed.")
-@click.option("--outlier-share", default=DEFAULT.outlier_share, show_default=True, help="Share of the price allowed.")
-@click.option("--stale-seconds", default=DEFAULT.stale_ns / SECOND_NS, show_default=True, help="Unmoved by a trade.")
-@click.option("--quiet-seconds", default=DEFAULT.quiet_ns / SECOND_NS, show_default=True, help="Without a tick.")
+@click.option(
+    "--outlier-confirm",
+    default=DEFAULT.outlier_confirm,
+    show_default=True,
+    help="Outlier: most of so many are a level.",
+)
+@click.option(
+    "--outlier-spreads", default=DEFAULT.outlier_spreads, show_default=True, help="Outlier: deviations allowed."
+)
+@click.option(
+    "--outlier-share", default=DEFAULT.outlier_share, show_default=True, help="Outlier: share of price allowed."
+)
+@click.option(
+    "--stale-seconds", default=DEFAULT.stale_ns / SECOND_NS, show_default=True, help="Stale: unmoved by a trade for."
+)
+@click.option(
+    "--quiet-seconds", default=DEFAULT.quiet_ns / SECOND_NS, show_default=True, help="Quiet: without a tick for."
+)
 @config_option
 def quality(
     instrument: str | None,
