@@ -5,6 +5,7 @@ Options and words only: `topic` and `files` read, `analysis` and `summary` find,
 
 import io
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
@@ -44,6 +45,11 @@ class Day(click.ParamType):
         return str(value)
 
 
+def _rule(flag: str, default: float, text: str) -> Callable[[Any], Any]:
+    """Make the click option of one of Rules."""
+    return click.option(flag, default=default, show_default=True, help=text)
+
+
 @click.command()
 @click.argument("instrument", required=False)
 @click.option("--day", type=Day(), help="UTC day of receive time [default: the newest; of files, their first].")
@@ -57,27 +63,12 @@ class Day(click.ParamType):
 @click.option("--format", "form", type=click.Choice(["table", "json", "html"]), default="table", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file [default: print].")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@click.option(
-    "--outlier-window", default=DEFAULT.outlier_window, show_default=True, help="Outlier: prices compared with."
-)
-@click.option(
-    "--outlier-confirm",
-    default=DEFAULT.outlier_confirm,
-    show_default=True,
-    help="Outlier: most of so many are a level.",
-)
-@click.option(
-    "--outlier-spreads", default=DEFAULT.outlier_spreads, show_default=True, help="Outlier: deviations allowed."
-)
-@click.option(
-    "--outlier-share", default=DEFAULT.outlier_share, show_default=True, help="Outlier: share of price allowed."
-)
-@click.option(
-    "--stale-seconds", default=DEFAULT.stale_ns / SECOND_NS, show_default=True, help="Stale: unmoved by a trade for."
-)
-@click.option(
-    "--quiet-seconds", default=DEFAULT.quiet_ns / SECOND_NS, show_default=True, help="Quiet: without a tick for."
-)
+@_rule("--outlier-window", DEFAULT.outlier_window, "Outlier: prices that one is compared with.")
+@_rule("--outlier-confirm", DEFAULT.outlier_confirm, "Outlier: most of the last so many make a level.")
+@_rule("--outlier-spreads", DEFAULT.outlier_spreads, "Outlier: robust deviations that are allowed.")
+@_rule("--outlier-share", DEFAULT.outlier_share, "Outlier: share of its price that is allowed.")
+@_rule("--stale-seconds", DEFAULT.stale_ns / SECOND_NS, "Stale: not moved by a trade for so long.")
+@_rule("--quiet-seconds", DEFAULT.quiet_ns / SECOND_NS, "Quiet: nothing came for so long.")
 @config_option
 def quality(
     instrument: str | None,
