@@ -47,8 +47,9 @@ chaos: dev ## kill, freeze and cut off everything at seeded moments, 300 times (
 soak: dev ## ten minutes at 20,000 messages/s: memory and lag (ARGS="--minutes 2" passes arguments on)
 	$(BIN)/python -m tests.soak $(ARGS)
 
-docs-schemas: dev ## write docs/schemas and the table of docs/metrics.md anew from the code
+docs-schemas: dev ## write docs/schemas, docs/quality.schema.json and the table of docs/metrics.md anew from the code
 	$(BIN)/python -m tapeline.schemas.generate docs/schemas
+	$(BIN)/python -m tapeline.agents.quality.schema docs/quality.schema.json
 	$(BIN)/python -m tapeline.streams.metrics docs/metrics.md
 
 constraints: ## resolve the newest versions of everything anew and pin them

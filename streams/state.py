@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -52,7 +52,7 @@ class LogReader:
         )
         self._lifeline = rebootstrap.Lifeline(self._consumer, properties)
 
-    def read(self, where: TopicPartition, *, started: bool) -> Iterator[tuple[int, str, bytes | None]]:
+    def read(self, where: TopicPartition, *, started: bool) -> Generator[tuple[int, str, bytes | None]]:
         """Yield (offset, key, value) from `where` (from the first record unless started) on; moves `where` along."""
         first, end = self.ends(where)
         if not started:
@@ -115,6 +115,19 @@ class LogReader:
                     text = f"Kafka does not say where {where.topic}[{where.partition}] ends: {error.args[0].str()}"
                     raise UnavailableError(text) from error
                 time.sleep(0.05)
+
+    def at_time(self, where: TopicPartition, time_ms: int) -> int:
+        """Ask for the offset of the first record made at that time (ms since 1970) or later; the end if none was."""
+        _, end = self.ends(where)
+        asked = TopicPartition(where.topic, where.partition, max(time_ms, 0))
+        try:
+            (found,) = self._consumer.offsets_for_times([asked], timeout=READ_SECONDS_MAX)
+        except KafkaException as error:
+            text = f"Kafka does not say what {where.topic}[{where.partition}] had at a time: {error.args[0].str()}"
+            raise UnavailableError(text) from error
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return end if found.offset < 0 else min(found.offset, end)
 
     def _is_there(self, where: TopicPartition) -> bool:
         """Ask whether a partition is there; True also while no broker answers."""
