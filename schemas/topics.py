@@ -78,7 +78,7 @@ TICKS = Topic(
     partitions=4,
     retention_hours=720,
     writers=("normalize",),
-    readers=("logic", "subscribers"),
+    readers=("logic", "persist-ticks", "subscribers"),
     public=True,
     description="Ticks of one partition from one raw record.",
 )
@@ -101,7 +101,7 @@ INSTRUMENTS = Topic(
     # Not compacted: the first record of a name wins, and compaction keeps the last.
     retention_hours=HOURS_FOREVER,
     writers=("normalize",),
-    readers=("normalize", "logic", "subscribers"),
+    readers=("normalize", "logic", "persist-ticks", "subscribers"),
     public=True,
     description="The registry of instruments; the first record of a name wins.",
 )
@@ -123,7 +123,7 @@ REJECTED = Topic(
     "origin topic/partition",
     partitions=4,
     retention_hours=720,
-    writers=("ingest", "normalize", "logic", "persist"),
+    writers=("ingest", "normalize", "logic", "persist", "persist-ticks"),
     readers=("operators",),
     public=False,
     description="What could not be processed, with reason and origin.",

@@ -1,0 +1,237 @@
+"""What the store of ticks must do on every database; each check gets an empty one.
+
+test_tick_store.py runs them on PostgreSQL, test_timescale.py on TimescaleDB.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tapeline.connectors.stores import StoreError, TickStore
+from tapeline.connectors.stores.ticks import OF_TICK
+from tapeline.schemas import TICK, Instrument, Lane, TickFrame, Ticks
+from tapeline.streams.frame_reader import FrameReader
+from tests.connectors.stores.frames import DAY_NS, START_NS, A, B, C, make_frame, make_ticks, placed
+from tests.schemas import strategies
+
+Check = Callable[[str], None]
+TOPIC = "ticks"
+PARTITION = 1
+
+
+@asynccontextmanager
+async def opened(dsn: str, **settings: Any) -> AsyncIterator[TickStore]:
+    """A store that is open, and knows the instruments."""
+    store = TickStore(dsn, "persist-ticks", topic_id="log", **settings)
+    await store.open()
+    try:
+        assert await store.learn([A, B, C]) == {}
+        yield store
+    finally:
+        await store.close()
+
+
+def query(dsn: str, text: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Rows of a query."""
+    with psycopg.connect(dsn, prepare_threshold=None, autocommit=True) as connection:
+        found = connection.execute(text.encode(), values or None)
+        return found.fetchall() if found.description else []
+
+
+def kept(dsn: str) -> tuple[list[tuple[int, ...]], Ticks]:
+    """Everything in the table: (raw partition, raw offset, index, ticks offset), and the ticks.
+
+    In order of arrival, and within a record by instrument.
+    """
+    origin = "origin_partition, origin_offset, origin_index, ticks_offset"
+    found = query(
+        dsn, f"SELECT {origin}, {', '.join(OF_TICK)} FROM ticks ORDER BY ticks_offset, instrument_id, origin_index"
+    )
+    ticks = np.zeros(len(found), TICK)
+    for at, name in enumerate(OF_TICK, 4):
+        ticks[name] = [row[at] for row in found]
+    return [row[:4] for row in found], ticks
+
+
+def same(one: Ticks, other: Ticks) -> bool:
+    """Whether two arrays of ticks say the same, NaN included."""
+    return all(np.array_equal(one[name], other[name], equal_nan=one[name].dtype.kind == "f") for name in OF_TICK)
+
+
+def any_tick_comes_back_as_it_was(dsn: str) -> None:
+    offset = 0
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(strategies.tick_frames())
+    def check(frame: TickFrame) -> None:
+        nonlocal offset
+        query(dsn, "DELETE FROM ticks")
+        frame = TickFrame(Lane(offset, PARTITION), frame.origin_offset, frame.part, 0, frame.ticks)
+        assert runner.run(store.write([(offset, frame)], TOPIC, PARTITION, offset + 1)) == []
+        offset += 1
+        origin = {(one[0], one[1], one[3]) for one in kept(dsn)[0]}
+        assert origin <= {(offset - 1, frame.origin_offset, offset - 1)}
+        assert same(kept(dsn)[1], frame.ticks[np.argsort(frame.ticks["instrument_id"], kind="stable")])
+
+    store = TickStore(dsn, "persist-ticks", topic_id="log")
+    with asyncio.Runner() as runner:
+        runner.run(store.open())
+        check()
+        runner.run(store.close())
+
+
+def a_tick_lies_at_its_event_time_if_that_can_be(dsn: str) -> None:
+    event_ns = np.array([START_NS, START_NS + 1999, 0, START_NS - DAY_NS, START_NS + 2 * DAY_NS, 2**63 - 1])
+    ticks = make_ticks(6, ts_event_ns=event_ns, ts_recv_ns=START_NS)
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            assert await store.write([(0, make_frame(0, 6, **as_fields(ticks)))], TOPIC, PARTITION, 1) == []
+
+    asyncio.run(run())
+    found = query(
+        dsn, "SELECT (extract(epoch FROM ts) * 1000000)::bigint * 1000, ts_event_ns FROM ticks ORDER BY sequence"
+    )
+    assert [row[1] for row in found] == event_ns.tolist()
+    assert [row[0] - START_NS for row in found] == [0, 1000, 0, -DAY_NS, 0, 0]
+
+
+def as_fields(ticks: Ticks) -> dict[str, Any]:
+    return {name: ticks[name] for name in OF_TICK}
+
+
+def frames_that_come_again_add_nothing(dsn: str) -> None:
+    frames = [make_frame(0), make_frame(1), make_frame(0, raw=2), make_frame(2), make_frame(1, raw=2)]
+    again = [*frames[:3], frames[1], frames[0], *frames[3:], frames[4], frames[2]]
+
+    async def run() -> None:
+        async with opened(dsn) as store, opened(dsn) as zombie:
+            assert await store.write(placed(frames[:3]), TOPIC, PARTITION, 3) == []
+            assert await zombie.write(placed(again), TOPIC, PARTITION, len(again)) == []
+            assert await store.write(placed(frames[3:], 3), TOPIC, PARTITION, 5) == [], "behind what the zombie wrote"
+            assert await store.next_offsets(TOPIC) == {PARTITION: len(again)}, "the offset went back"
+            assert zombie.repeats == Counter({Lane(3, 1).pack(): 4, Lane(2, 1).pack(): 3})
+            assert store.repeats == Counter({Lane(3, 1).pack(): 1, Lane(2, 1).pack(): 1})
+
+    asyncio.run(run())
+    assert [(raw, origin) for raw, origin, index, _ in kept(dsn)[0] if index == 0] == [
+        (one.lane.raw_partition, one.origin_offset) for one in frames for _ in (A, B)
+    ]
+
+
+def whatever_crashes_and_zombies_write_each_frame_is_kept_once(dsn: str) -> None:
+    """A log with repeated frames, and writers that read from where the database said, once upon a time."""
+    logs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(0, 1)), max_size=14)
+    steps = st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.integers(1, 6)), max_size=14)
+    stores = [TickStore(dsn, "persist-ticks", topic_id="log") for _ in range(3)]
+
+    async def write(log: Sequence[TickFrame], steps: Sequence[tuple[int, bool, int]]) -> None:
+        places = [0, 0, 0]
+        for number, restarts, count in [*steps, (0, True, len(log))]:
+            if restarts:
+                places[number] = (await stores[number].next_offsets(TOPIC)).get(PARTITION, 0)
+            end = min(places[number] + count, len(log))
+            batch = placed(log[places[number] : end], places[number])
+            assert await stores[number].write(batch, TOPIC, PARTITION, end) == []
+            places[number] = end
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(logs, steps)
+    def check(origins: list[tuple[int, int, int]], steps: list[tuple[int, bool, int]]) -> None:
+        query(dsn, "DELETE FROM ticks")
+        query(dsn, "DELETE FROM input_offsets")
+        log = [make_frame(origin, 2, part=part, raw=raw) for raw, origin, part in origins]
+        runner.run(write(log, steps))
+        reader = FrameReader()
+        wanted = [(raw, origin, at) for at, (raw, origin, _) in enumerate(origins) if reader.take(log[at])]
+        assert [(raw, origin, at) for raw, origin, _, at in kept(dsn)[0]] == [one for one in wanted for _ in range(2)]
+
+    with asyncio.Runner() as runner:
+        for store in stores:
+            runner.run(store.open())
+        check()
+        for store in stores:
+            runner.run(store.close())
+
+
+def an_index_counts_on_over_the_parts_of_a_record(dsn: str) -> None:
+    """Also over a restart between them, and with another lane in between."""
+    parts = [make_frame(7, 5, more=True), make_frame(7, 3, part=1, more=True), make_frame(7, 4, part=2)]
+    other = make_frame(7, 2, raw=9)
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            assert await store.write(placed([parts[0], other]), TOPIC, PARTITION, 2) == []
+        async with opened(dsn) as store:
+            assert await store.write([(2, parts[0]), (3, parts[1]), (4, parts[2])], TOPIC, PARTITION, 5) == []
+            assert await store.write([(5, make_frame(8, 2))], TOPIC, PARTITION, 6) == []
+
+    asyncio.run(run())
+    for instrument, ticks in ((A, 7), (B, 5)):
+        ids = kept(dsn)[1]["instrument_id"] == instrument.id
+        found = [origin for origin, mine in zip(kept(dsn)[0], ids, strict=True) if mine]
+        assert [index for raw, offset, index, _ in found if (raw, offset) == (3, 7)] == list(range(ticks))
+        assert [index for raw, offset, index, _ in found if (raw, offset) != (3, 7)] == [0, 0]
+    marks = query(dsn, "SELECT marks FROM input_offsets")
+    assert marks == [({"3-1": [8, 0], "9-1": [7, 0]},)], "what was counted goes with the last part"
+
+
+def what_the_database_refuses_is_named_and_nothing_is_kept(dsn: str) -> None:
+    frames = [make_frame(origin, price=2e9 if origin in (2, 5) else 1.0) for origin in range(7)]
+    bad = Instrument(id=9, name="sim:\0", partition=1)
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            query(dsn, "ALTER TABLE ticks ADD CONSTRAINT cheap CHECK (price < 1e9)")
+            refused = await store.write(placed(frames), TOPIC, PARTITION, 7)
+            assert [one.index for one in refused] == [2, 5]
+            assert all("cheap" in one.reason for one in refused)
+            assert len(kept(dsn)[0]) == 0
+            assert (await store.next_offsets(TOPIC)).get(PARTITION, 0) == 0
+            good = [one for one in placed(frames) if one[0] not in (2, 5)]
+            assert await store.write(good, TOPIC, PARTITION, 7) == []
+            assert await store.next_offsets(TOPIC) == {PARTITION: 7}
+            assert "NUL" in (await store.learn([A, bad, C]))[9]
+            assert list(await store.learn([bad])) == [9], "it is known, and not asked again"
+
+    asyncio.run(run())
+    assert sorted({origin for _, origin, *_ in kept(dsn)[0]}) == [0, 1, 3, 4, 6]
+    assert query(dsn, "SELECT id, name FROM instruments ORDER BY name") == [(one.id, one.name) for one in (A, B, C)]
+
+
+def another_kafka_is_noticed(dsn: str) -> None:
+    async def run() -> None:
+        async with opened(dsn) as store:
+            assert await store.write([], TOPIC, PARTITION, 1) == []
+            for wrong in (A.model_copy(update={"name": "sim:Z"}), A.model_copy(update={"id": 6})):
+                store = TickStore(dsn, "persist-ticks", topic_id="log")
+                with pytest.raises(StoreError, match="the database belongs to another Kafka"):
+                    await store.learn([wrong])
+                await store.close()
+        other = TickStore(dsn, "persist-ticks", topic_id="anew")
+        with pytest.raises(StoreError, match="it was made anew"):
+            await other.next_offsets(TOPIC)
+        with pytest.raises(StoreError, match="it was made anew"):
+            await other.write([], TOPIC, PARTITION, 2)
+        await other.close()
+
+    asyncio.run(run())
+
+
+CHECKS: list[Check] = [
+    any_tick_comes_back_as_it_was,
+    a_tick_lies_at_its_event_time_if_that_can_be,
+    frames_that_come_again_add_nothing,
+    whatever_crashes_and_zombies_write_each_frame_is_kept_once,
+    an_index_counts_on_over_the_parts_of_a_record,
+    what_the_database_refuses_is_named_and_nothing_is_kept,
+    another_kafka_is_noticed,
+]
