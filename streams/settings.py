@@ -212,7 +212,7 @@ class DatabaseSettings(Table):
     """Of which instruments ticks are kept; () = of none, and there is no role persist-ticks."""
     store_bars: Kept = ()
     """The same of bars, and persist-bars."""
-    ticks_retention_days: Days = 30
+    ticks_retention_days: Days = DAYS_FOREVER
     """-1 = for ever."""
     bars_retention_days: Days = DAYS_FOREVER
     """Also of what is aggregated of ticks."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tapeline.connectors.stores import StoreError, TickStore
 from tapeline.connectors.stores.ticks import OF_TICK
-from tapeline.schemas import TICK, Instrument, Lane, TickFrame, Ticks
+from tapeline.schemas import TICK, Flag, GapReason, Instrument, Kind, Lane, TickFrame, Ticks
 from tapeline.streams.frame_reader import FrameReader
 from tests.connectors.stores.frames import DAY_NS, START_NS, A, B, C, make_frame, make_ticks, placed
 from tests.schemas import strategies
@@ -226,6 +226,105 @@ def another_kafka_is_noticed(dsn: str) -> None:
     asyncio.run(run())
 
 
+BAR_COLUMNS = "open, high, low, close, volume, notional, buy_volume, trades"
+HOUR_NS = 3600 * 10**9
+MINUTE_NS = 60 * 10**9
+
+
+Bars = dict[tuple[int, int], tuple[float, ...]]
+"""(start, instrument) -> BAR_COLUMNS."""
+
+
+def minutes_of(ticks: Sequence[Ticks]) -> Bars:
+    """The bars of trades, which are taken one by one in order of arrival."""
+    bars: Bars = {}
+    for tick in (one for frame in ticks for one in frame if one["kind"] == Kind.TRADE):
+        price, size = float(tick["price"]), float(tick["size"])
+        one = price, price, price, price, size, price * size, size * float(tick["side"] > 0), 1
+        key = int(tick["ts_event_ns"]) // MINUTE_NS * MINUTE_NS, int(tick["instrument_id"])
+        bars[key] = joined(bars[key], one) if key in bars else one
+    return bars
+
+
+def hours_of(minutes: Bars) -> Bars:
+    """An hour is what its minutes are, in their order."""
+    bars: Bars = {}
+    for (start, instrument), one in sorted(minutes.items()):
+        key = start // HOUR_NS * HOUR_NS, instrument
+        bars[key] = joined(bars[key], one) if key in bars else one
+    return bars
+
+
+def joined(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, ...]:
+    """Two bars as one, the first of them first."""
+    sums = (a + b for a, b in zip(one[4:], other[4:], strict=True))
+    return one[0], max(one[1], other[1]), min(one[2], other[2]), other[3], *sums
+
+
+def aggregates(dsn: str, name: str) -> Bars:
+    """The bars that the database makes."""
+    start = "extract(epoch FROM ts)::bigint * 1000000000"
+    return {row[:2]: row[2:] for row in query(dsn, f"SELECT {start}, instrument_id, {BAR_COLUMNS} FROM {name}")}
+
+
+def a_market(count: int = 40, *, start_ns: int = START_NS) -> list[TickFrame]:
+    """Frames of two lanes over some hours: trades of the same moment, out of order, with quotes in between."""
+    random = np.random.default_rng(5)
+    frames = []
+    for number in range(count):
+        # Of the moment only milliseconds, as venues give them: who came first then decides.
+        ms = random.integers(0, 4 * HOUR_NS // 10**6) + np.sort(random.integers(0, 90_000, 30))
+        ticks = {"ts_event_ns": start_ns + ms * 10**6, "ts_recv_ns": start_ns + 5 * HOUR_NS}
+        prices = {"price": random.integers(1, 4000, 30) / 8, "size": random.integers(1, 400, 30) / 4}
+        kinds = {"kind": random.choice([Kind.TRADE, Kind.TRADE, Kind.QUOTE], 30), "side": random.integers(-1, 2, 30)}
+        frames.append(make_frame(number // 2, 30, raw=number % 2, **ticks, **prices, **kinds))
+    return frames
+
+
+def aggregates_are_the_bars_of_the_trades_in_order_of_arrival(dsn: str) -> None:
+    frames = a_market()
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            assert await store.write(placed(frames), TOPIC, PARTITION, len(frames)) == []
+
+    asyncio.run(run())
+    minutes = minutes_of([frame.ticks for frame in frames])
+    assert aggregates(dsn, "ticks_1m") == minutes
+    assert aggregates(dsn, "ticks_1h") == hours_of(minutes)
+    (row,) = query(dsn, "SELECT * FROM ohlcv_1h WHERE instrument = 'sim:A' ORDER BY ts LIMIT 1")
+    first, high, low, last, volume, notional, bought, trades = hours_of(minutes)[START_NS, A.id]
+    assert row[1:] == ("sim:A", first, high, low, last, volume, notional / volume, bought, trades)
+
+
+def views_say_it_in_words(dsn: str) -> None:
+    trade, quote, level, gap = (make_ticks(1, sequence=at, side=0) for at in range(4))
+    trade["side"] = -1
+    quote["kind"], quote["price2"], quote["size2"] = Kind.QUOTE, 101, 7
+    level["kind"], level["side"], level["flags"] = Kind.BOOK, 1, Flag.SNAPSHOT | Flag.LAST
+    gap["kind"], gap["price"], gap["price2"], gap["size"] = Kind.GAP, GapReason.CHECKSUM, Kind.BOOK, 4
+    gap["sequence"] = 17
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            frame = TickFrame(Lane(3, 1), 8, 0, START_NS, np.concatenate([trade, quote, level, gap]))
+            assert await store.write([(0, frame)], TOPIC, PARTITION, 1) == []
+
+    asyncio.run(run())
+    assert query(dsn, "SELECT instrument, price, size, aggressor, origin_offset, origin_index FROM trades") == [
+        ("sim:A", 100.0, 1.0, "sell", 8, 0)
+    ]
+    assert query(dsn, "SELECT instrument, bid, bid_size, ask, ask_size, origin_index FROM quotes") == [
+        ("sim:A", 100.0, 1.0, 101.0, 7.0, 1)
+    ]
+    assert query(dsn, "SELECT side, price, size, of_snapshot, last_of_event FROM book_levels") == [
+        ("bid", 100.0, 1.0, True, True)
+    ]
+    assert query(dsn, "SELECT instrument, reason, missing, first_missing, missing_count FROM gaps") == [
+        ("sim:A", "checksum", "book", 17, 4.0)
+    ]
+
+
 CHECKS: list[Check] = [
     any_tick_comes_back_as_it_was,
     a_tick_lies_at_its_event_time_if_that_can_be,
@@ -234,4 +333,6 @@ CHECKS: list[Check] = [
     an_index_counts_on_over_the_parts_of_a_record,
     what_the_database_refuses_is_named_and_nothing_is_kept,
     another_kafka_is_noticed,
+    aggregates_are_the_bars_of_the_trades_in_order_of_arrival,
+    views_say_it_in_words,
 ]

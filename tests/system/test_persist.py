@@ -1,106 +1,27 @@
 """The role `persist` on real servers: bad records, SIGKILL, a database that is away, and Ctrl-C while it is."""
 
-import asyncio
 import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
 import psycopg
 import pytest
-from confluent_kafka import KafkaException
 
-from tapeline.schemas import TOPICS, RejectReason
+from tapeline.schemas import RejectReason
 from tapeline.schemas.topics import SIGNALS
-from tapeline.streams.producer import Producer
-from tapeline.streams.servers import Postgres, Servers
-from tapeline.streams.settings import load_settings
-from tapeline.streams.topics import ensure_topics
 from tests.connectors.stores.examples import encoded, make_signal, make_signals
-from tests.system.conftest import temporary_home
-from tests.system.platform import TAPELINE, Platform, wait_until
+from tests.system.persist_stage import Stage, staged
+from tests.system.platform import wait_until
 from tests.system.store_checks import kept
 
 pytestmark = pytest.mark.slow
 
 
-class Stage(Platform):
-    """Servers without roles; the tests start `persist` themselves, and stop the database."""
-
-    def __init__(self, servers: Servers, runner: asyncio.Runner) -> None:
-        super().__init__(servers.home, {"TAPELINE_WORKER__SNAPSHOT_SECONDS": "0.2"})
-        self._runner = runner
-        assert servers.postgres is not None
-        self.postgres: Postgres = servers.postgres
-        self.log = servers.home.path / "persist.log"
-
-    def send(self, partition: int, *records: bytes) -> int:
-        """Put records at the end of a partition of `signals`; return where it ends then."""
-
-        async def run() -> None:
-            async with Producer({"bootstrap.servers": self.bootstrap}) as producer:
-                for record in records:
-                    await producer.send(SIGNALS.name, record, key="test", partition=partition)
-                await producer.flush()
-
-        self._runner.run(run())
-        return self.ends(SIGNALS.name)[partition]
-
-    def has_leaders(self) -> bool:
-        """Whether a broker that has just made the topics serves them."""
-        with suppress(KafkaException):
-            return all(self.ends(topic) for topic in TOPICS)
-        return False
-
-    def stop_database(self) -> None:
-        """Stop it as an administrator does."""
-        self._runner.run(self.postgres.stop())
-
-    def start_database(self) -> None:
-        """Start it again on its socket."""
-        self._runner.run(self.postgres.start())
-
-    def kept_up_to(self, partition: int) -> int:
-        """The next offset that the database has."""
-        with psycopg.connect(self.dsn) as connection, suppress(psycopg.errors.UndefinedTable):
-            query = "SELECT next_offset FROM input_offsets WHERE role = 'persist' AND partition = %s"
-            if row := connection.execute(query, [partition]).fetchone():
-                return int(row[0])
-        return 0
-
-    def wait_until_kept(self, partition: int, end: int) -> None:
-        """Wait until the database has everything before `end`."""
-        wait_until(lambda: self.kept_up_to(partition) == end, f"signals[{partition}] to be kept up to {end}")
-
-    @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[str]]:
-        """Run `tapeline worker persist`; what it logs is in `log`."""
-        with open(self.log, "w", encoding="utf-8") as log:
-            command = [*TAPELINE, "worker", "persist", "--instance", "persist-0"]
-            process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, text=True)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def logged(self, text: str) -> bool:
-        """Whether the worker said it."""
-        return text in self.log.read_text("utf-8")
-
-
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with temporary_home() as home, asyncio.Runner() as runner:
-        starting = Servers.start(home)
-        servers = runner.run(starting.__aenter__())
-        stage = Stage(servers, runner)
-        ensure_topics(load_settings(env=stage.env))
-        wait_until(stage.has_leaders, "leaders of the new topics")
+    with staged("persist", SIGNALS.name) as stage:
         yield stage
-        runner.run(starting.__aexit__(None, None, None))
 
 
 def test_bad_records_are_rejected_and_the_rest_is_kept(stage: Stage) -> None:
@@ -150,13 +71,6 @@ def test_a_database_that_is_away_costs_delay_and_nothing_else(stage: Stage) -> N
     assert [one for one in kept(stage.dsn) if one.logic == "away"] == signals
 
 
-def waits_for(stage: Stage) -> list[str]:
-    """What the roles of the workers say that they wait for."""
-    with suppress(OSError):  # one has just ended
-        return [role.waits_for for worker in stage.workers() for role in worker.roles]
-    return []
-
-
 def test_a_database_that_does_not_answer_is_waited_for_and_that_is_said(stage: Stage) -> None:
     """Somebody holds a lock: few signals come, so that they all fit in memory and reading goes on."""
     signals = make_signals(20, logic="locked")
@@ -165,11 +79,11 @@ def test_a_database_that_does_not_answer_is_waited_for_and_that_is_said(stage: S
         with psycopg.connect(stage.dsn) as administrator:
             administrator.execute("LOCK TABLE signals")
             end = stage.send(2, *encoded(signals[10:]))
-            wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
+            wait_until(lambda: stage.waits_for() == ["the database"], "the worker to say that it waits")
             assert stage.logged("the database does not answer")
             assert worker.poll() is None
         stage.wait_until_kept(2, end)
-        wait_until(lambda: waits_for(stage) == [""], "the worker to go on")
+        wait_until(lambda: stage.waits_for() == [""], "the worker to go on")
         assert worker.poll() is None
     assert [one for one in kept(stage.dsn) if one.logic == "locked"] == signals
 
@@ -185,7 +99,7 @@ def test_ctrl_c_ends_a_worker_that_waits_for_its_database(stage: Stage) -> None:
         assert worker.wait(timeout=12) == 0
     with stage.worker() as worker:  # and one that never reached it
         wait_until(lambda: stage.logged("the database is away (try 2)"), "the worker to wait")
-        wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
+        wait_until(lambda: stage.waits_for() == ["the database"], "the worker to say that it waits")
         worker.send_signal(signal.SIGINT)
         assert worker.wait(timeout=12) == 0
     stage.start_database()
