@@ -96,9 +96,8 @@ class FrameDatabase(Database, ABC, Generic[Frame]):
         log.info("%s are kept %s, in %s", self.table.name, days, self._place.layout)
         if self._place.layout is Layout.APACHE:
             log.warning(
-                "this TimescaleDB is the Apache edition (timescaledb.license): %s are not compressed, and aggregates "
-                "of them are computed whenever they are asked for",
-                self.table.name,
+                "this TimescaleDB is the Apache edition (timescaledb.license): what is kept is not compressed, and "
+                "aggregates of it are computed whenever they are asked for"
             )
         if self._place.layout is Layout.PLAIN and self.keep_days != upkeep.FOREVER:
             log.warning("%s lie in a plain table: old ones are not dropped, whatever is set", self.table.name)

@@ -15,11 +15,9 @@ from psycopg import AsyncConnection
 from tapeline.connectors.stores import upkeep
 from tapeline.connectors.stores.frames import FrameDatabase, Fresh, Marks, Placed, Reached, Rows
 from tapeline.connectors.stores.rows import BIGINT, DOUBLE, INTEGER, SMALLINT, TIMESTAMPTZ, RowLayout, timestamps
-from tapeline.connectors.stores.upkeep import FOREVER, Aggregate, Table
+from tapeline.connectors.stores.upkeep import DAY_NS, FOREVER, Aggregate, Table
 from tapeline.schemas import TICK, FrameFlag, Lane, TickFrame, Ticks, empty_ticks
 from tapeline.streams.frame_reader import FrameReader
-
-DAY_NS = 86_400 * 10**9
 
 LAYOUT = RowLayout(
     "ticks",
@@ -115,7 +113,8 @@ class TickStore(FrameDatabase[TickFrame]):
         """Write the rows by COPY."""
         columns["ts"] = timestamps(columns["ts"])
         async with connection.cursor().copy(LAYOUT.statement.encode()) as copy:
-            await copy.write(LAYOUT.encode(count, columns))
+            for piece in LAYOUT.encode(count, columns):
+                await copy.write(piece)
 
 
 def times(ticks: Ticks) -> Any:

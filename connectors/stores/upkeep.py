@@ -17,6 +17,7 @@ from tapeline.connectors.stores.migrate import LOCK
 
 log = logging.getLogger(__name__)
 
+DAY_NS = 86_400 * 10**9
 FOREVER = -1
 PARTITIONS_LOCK = LOCK + 1
 LOCK_SECONDS = 2
@@ -30,7 +31,7 @@ MARGIN = timedelta(hours=1)
 class Layout(StrEnum):
     """What rows lie in."""
 
-    COMMUNITY = "a hypertable, compressed after a day"
+    COMMUNITY = "a hypertable with compression"
     APACHE = "a hypertable"
     PARTITIONS = "partitions"
     PLAIN = "a plain table"

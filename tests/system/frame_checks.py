@@ -274,10 +274,10 @@ def a_market(count: int = 40, *, start_ns: int = START_NS) -> list[TickFrame]:
     for number in range(count):
         # Of the moment only milliseconds, as venues give them: who came first then decides.
         ms = random.integers(0, 4 * HOUR_NS // 10**6) + np.sort(random.integers(0, 90_000, 30))
-        ticks = {"ts_event_ns": start_ns + ms * 10**6, "ts_recv_ns": start_ns + 5 * HOUR_NS}
-        prices = {"price": random.integers(1, 4000, 30) / 8, "size": random.integers(1, 400, 30) / 4}
-        kinds = {"kind": random.choice([Kind.TRADE, Kind.TRADE, Kind.QUOTE], 30), "side": random.integers(-1, 2, 30)}
-        frames.append(make_frame(number // 2, 30, raw=number % 2, **ticks, **prices, **kinds))
+        fields: dict[str, Any] = {"ts_event_ns": start_ns + ms * 10**6, "ts_recv_ns": start_ns + 5 * HOUR_NS}
+        fields |= {"price": random.integers(1, 4000, 30) / 8, "size": random.integers(1, 400, 30) / 4}
+        fields |= {"kind": random.choice([Kind.TRADE, Kind.TRADE, Kind.QUOTE], 30), "side": random.integers(-1, 2, 30)}
+        frames.append(make_frame(number // 2, 30, raw=number % 2, **fields))
     return frames
 
 

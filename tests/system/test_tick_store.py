@@ -38,9 +38,9 @@ def test_partitions_of_a_day_are_made_as_ticks_come_also_by_several_at_once(data
     async def run() -> None:
         stores = [TickStore(database, "persist-ticks", topic_id="log", keep_days=-1) for _ in range(4)]
         await asyncio.gather(*(store.open() for store in stores))
-        days = [[make_frame(at, start_ns=START_NS + day * DAY_NS - 1) for at, day in enumerate((0, 1, -400))]]
+        days = [make_frame(at, start_ns=START_NS + day * DAY_NS - 1) for at, day in enumerate((0, 1, -400))]
         await asyncio.gather(
-            *(store.write(placed(*days), TOPIC, partition, 3) for partition, store in enumerate(stores))
+            *(store.write(placed(days), TOPIC, partition, 3) for partition, store in enumerate(stores))
         )
         await asyncio.gather(*(store.close() for store in stores))
 

@@ -24,7 +24,7 @@ from tapeline.connectors.stores.migrate import server_kind
 from tapeline.schemas import TickFrame
 from tests.connectors.stores.examples import DAY_NS, encoded, make_signal
 from tests.connectors.stores.frames import make_frame, placed
-from tests.system import frame_checks
+from tests.system import bar_checks, frame_checks
 from tests.system.frame_checks import a_market, hours_of, minutes_of, query
 from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
 
@@ -79,12 +79,12 @@ def timescale(server: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True, prepare_threshold=None) as connection:
         for name in ("ticks_1h", "ticks_1m"):
             connection.execute(f"DROP MATERIALIZED VIEW IF EXISTS {name} CASCADE")
-        for name in ("signals", "ticks"):  # a hypertable is dropped alone
+        for name in ("signals", "ticks", "bars"):  # a hypertable is dropped alone
             connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
         connection.execute("DROP TABLE IF EXISTS instruments, input_offsets, tapeline_migrations CASCADE")
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *frame_checks.CHECKS], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *frame_checks.CHECKS, *bar_checks.CHECKS], ids=lambda check: check.__name__)
 def test_on_timescale(check: Check, timescale: str) -> None:
     check(timescale)
 
@@ -219,3 +219,19 @@ def test_policies_follow_the_settings_and_are_left_alone_otherwise(timescale: st
     assert after(keep_days=7, aggregates_keep_days=90) == limited
     assert after(keep_days=7, aggregates_keep_days=3)[REFRESH, "ticks_1m"][1]["start_offset"] == "2 days 23:00:00"
     assert after().keys() == forever.keys()
+
+
+def test_bars_are_compressed_and_revised_all_the_same_until_they_are_too_old(timescale: str) -> None:
+    days = [int(DAYS_AGO_NS[39]) - at * 30 * DAY_NS for at in range(4)]
+    frames = [bar_checks.make_bars(5, start_ns=start) for start in days]
+    bar_checks.written(timescale, *frames)
+    run_job(timescale, "compression", "bars")
+    compressed = "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'bars' AND is_compressed"
+    assert query(timescale, compressed)[0][0] >= 3
+    revised = bar_checks.make_bars(5, start_ns=days[3], revision=[1, 0, 0, 0, 0], close=[12.0, 0, 0, 0, 0])
+    bar_checks.written(timescale, revised, start=4)
+    frames[3][0] = revised[0]
+    assert bar_checks.kept(timescale).tobytes() == np.concatenate(frames[::-1]).tobytes()
+    bar_checks.written(timescale, start=5, keep_days=60)
+    run_job(timescale, "retention", "bars")
+    assert bar_checks.kept(timescale)["start_ns"].min() >= days[1]
