@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
@@ -51,6 +52,17 @@ class Rows:
         """Return the rows of the frames from `first` up to `end`: their number and columns."""
         begin, stop = (int(self.ends[at - 1]) if at else 0 for at in (first, end))
         return stop - begin, {name: column[begin:stop] for name, column in self.columns.items()}
+
+    def only(self, places: Sequence[int]) -> "Rows":
+        """Return the rows of the frames at these places."""
+        if len(places) == len(self.ends):
+            return self
+        lengths = np.diff(self.ends, prepend=0)
+        wanted = np.zeros(len(lengths), np.bool_)
+        wanted[list(places)] = True
+        mask = np.repeat(wanted, lengths)
+        columns = {name: column[mask] for name, column in self.columns.items()}
+        return Rows(columns, np.cumsum(lengths[wanted]).tolist(), self.days)
 
 
 @dataclass(slots=True)

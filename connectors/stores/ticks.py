@@ -44,6 +44,7 @@ OF_TICK = tuple(name for name in LAYOUT.names if name in (TICK.names or ()))
 """Columns that are fields of a tick."""
 MINUTES = Aggregate("ticks_1m", timedelta(minutes=1), every=timedelta(minutes=1))
 HOURS = Aggregate("ticks_1h", timedelta(hours=1), every=timedelta(minutes=10))
+AGGREGATES = (MINUTES, HOURS)
 
 
 class TickStore(FrameDatabase[TickFrame]):
@@ -60,10 +61,12 @@ class TickStore(FrameDatabase[TickFrame]):
     async def keep_policies(self, connection: AsyncConnection, schema: str) -> None:
         """Set the policies of the table and of both aggregates."""
         await super().keep_policies(connection, schema)
+        if not await upkeep.are_continuous(connection, AGGREGATES):
+            return
         kept = [days for days in (self.keep_days, self.aggregates_keep_days) if days != FOREVER]
         await upkeep.keep_refresh_policy(connection, schema, MINUTES, min(kept, default=FOREVER))
         await upkeep.keep_refresh_policy(connection, schema, HOURS, self.aggregates_keep_days)
-        for aggregate in (MINUTES, HOURS):
+        for aggregate in AGGREGATES:
             await upkeep.keep_retention_policy(connection, schema, aggregate.name, self.aggregates_keep_days)
 
     def rows(self, frames: Sequence[Placed[TickFrame]]) -> Rows:
@@ -104,9 +107,7 @@ class TickStore(FrameDatabase[TickFrame]):
                 index[begin:end], after = counted_on(frame.ticks["instrument_id"], index[begin:end], before)
                 if frame.flags & FrameFlag.MORE:
                     counts[frame.lane] = after
-        new = Rows(rows.columns | {"origin_index": index}, rows.ends, rows.days)
-        if len(places) < len(frames):
-            new = _only(new, [len(frame) for _, frame in frames], places)
+        new = Rows(rows.columns | {"origin_index": index}, rows.ends, rows.days).only(places)
         return Fresh(places, new, _written(reader, counts), repeats)
 
     async def insert(self, connection: AsyncConnection, count: int, columns: dict[str, Any]) -> None:
@@ -149,15 +150,6 @@ def counted_on(ids: Any, index: Any, before: Mapping[int, int]) -> tuple[Any, di
     offsets = np.array([before.get(one, 0) for one in known.tolist()], np.int64)
     after = offsets + np.bincount(which, minlength=len(known))
     return index + offsets[which], dict(before) | dict(zip(known.tolist(), after.tolist(), strict=True))
-
-
-def _only(rows: Rows, lengths: Sequence[int], places: Sequence[int]) -> Rows:
-    """Return the rows of the frames at these places."""
-    wanted = np.zeros(len(lengths), np.bool_)
-    wanted[list(places)] = True
-    mask = np.repeat(wanted, lengths)
-    columns = {name: column[mask] for name, column in rows.columns.items()}
-    return Rows(columns, np.cumsum([lengths[place] for place in places], dtype=np.int64).tolist(), rows.days)
 
 
 def _read(marks: Marks) -> tuple[FrameReader, dict[Lane, dict[int, int]]]:

@@ -125,6 +125,17 @@ async def drop_old(connection: AsyncConnection, table: Table, place: Place, keep
             await _unless_locked(connection, drop, f"partition {name}, older than {keep_days} days")
 
 
+async def are_continuous(connection: AsyncConnection, aggregates: Iterable[Aggregate]) -> bool:
+    """Say whether these are continuous aggregates: made under the Apache edition, they are plain views."""
+    names = [aggregate.name for aggregate in aggregates]
+    rows = await connection.execute(
+        "SELECT count(*) FROM timescaledb_information.continuous_aggregates WHERE view_name = ANY(%s) "
+        "AND to_regclass(quote_ident(view_schema) || '.' || quote_ident(view_name)) = to_regclass(view_name)",
+        [names],
+    )
+    return await rows.fetchone() == (len(names),)
+
+
 async def keep_retention_policy(connection: AsyncConnection, schema: str, relation: str, keep_days: int) -> None:
     """Let the database drop chunks older than so many days, as its policy says already or is made to say."""
     if keep_days == FOREVER:
@@ -141,13 +152,11 @@ async def keep_refresh_policy(connection: AsyncConnection, schema: str, aggregat
     kind, name = "policy_refresh_continuous_aggregate", aggregate.name
     if await _differs(connection, name, kind, "start_offset", start):
         await _call(connection, schema, "remove_continuous_aggregate_policy({}, if_exists => true)", name)
-        await _call(
-            connection,
-            schema,
-            "add_continuous_aggregate_policy({}, start_offset => {}, end_offset => {}, schedule_interval => {}, "
-            "buckets_per_batch => {})",
-            *(name, start, aggregate.bucket, aggregate.every, BATCH_BUCKETS),
-        )
+        call = "add_continuous_aggregate_policy({}, start_offset => {}, end_offset => {}, schedule_interval => {}"
+        values: list[object] = [name, start, aggregate.bucket, aggregate.every]
+        if await _has_batches(connection):
+            call, values = f"{call}, buckets_per_batch => {{}}", [*values, BATCH_BUCKETS]
+        await _call(connection, schema, f"{call})", *values)
 
 
 async def failed_policies(connection: AsyncConnection) -> list[str]:
@@ -172,6 +181,15 @@ async def _differs(connection: AsyncConnection, relation: str, policy: str, key:
     return await rows.fetchall() != [(True,)]
 
 
+async def _has_batches(connection: AsyncConnection) -> bool:
+    """Say whether this TimescaleDB refreshes in batches; an older one refreshes all at once."""
+    rows = await connection.execute(
+        "SELECT 1 FROM pg_proc "
+        "WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY (proargnames)"
+    )
+    return await rows.fetchone() is not None
+
+
 async def _call(connection: AsyncConnection, schema: str, call: str, *values: object) -> None:
     statement = sql.SQL("SELECT {}." + call)  # ours, no user's
     await connection.execute(statement.format(sql.Identifier(schema), *map(sql.Literal, values)))
@@ -181,8 +199,9 @@ async def _unless_locked(connection: AsyncConnection, statement: sql.Composed, w
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
-            await connection.execute(statement)
-        log.info("dropped: %s", what)
+            found = await connection.execute(statement)
+        if found.rowcount:  # 0: no chunk is that old
+            log.info("dropped: %s", what)
     except errors.LockNotAvailable:
         log.info("somebody reads %s: it is dropped later", what)
 

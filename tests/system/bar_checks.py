@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -15,12 +15,20 @@ from hypothesis import strategies as st
 
 from tapeline.connectors.stores import BarStore
 from tapeline.connectors.stores.bars import OF_BAR
-from tapeline.schemas import BAR, BarFlag, BarKind, Bars, empty_bars
+from tapeline.schemas import BAR, BarFlag, BarKind, Bars, Lane, empty_bars
 from tests.connectors.stores.frames import START_NS, A, B
 from tests.system.frame_checks import MINUTE_NS, query
 
 Check = Callable[[str], None]
 TOPIC = "bars"
+
+
+class Frame(NamedTuple):
+    """Bars as they come."""
+
+    bars: Bars
+    stream: int = 9
+    lane: Lane = Lane(3, 1)
 
 
 @asynccontextmanager
@@ -59,13 +67,13 @@ def kept(dsn: str) -> Bars:
     return bars
 
 
-def written(dsn: str, *frames: Bars, start: int = 0, keep_days: int = -1) -> None:
-    """Keep these frames."""
+def written(dsn: str, *bars: Bars, start: int = 0, keep_days: int = -1, stream: int = 9) -> None:
+    """Keep these frames of bars."""
 
     async def run() -> None:
         async with opened(dsn, keep_days) as store:
-            assert await store.write(list(enumerate(frames, start)), TOPIC, 1, start + len(frames)) == []
-            assert await store.next_offsets(TOPIC) == {1: start + len(frames)}
+            frames = [(at, Frame(one, stream)) for at, one in enumerate(bars, start)]
+            assert await store.write(frames, TOPIC, 1, start + len(bars)) == []
 
     asyncio.run(run())
 
@@ -82,7 +90,7 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
 
     async def write(store: BarStore, batches: Sequence[Sequence[tuple[int, int]]]) -> None:
         for at, batch in enumerate(batches):
-            frames = [(at, revised(number, revision)) for number, revision in batch]
+            frames = [(at, Frame(revised(number, revision))) for number, revision in batch]
             assert await store.write(frames, TOPIC, 1, at + 1) == []
 
     def revised(number: int, revision: int) -> Bars:
@@ -94,6 +102,7 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
     @given(st.lists(changes, max_size=3))
     def check(batches: list[list[tuple[int, int]]]) -> None:
         query(dsn, "DELETE FROM bars")
+        query(dsn, "DELETE FROM input_offsets")
         runner.run(write(store, batches))
         highest: dict[int, int] = {}
         for number, revision in (one for batch in batches for one in batch):
@@ -119,8 +128,21 @@ def the_view_says_it_in_words(dsn: str) -> None:
     ]
 
 
+def bars_of_another_configuration_are_others_and_the_newest_are_shown(dsn: str) -> None:
+    minutes = make_bars(3, kind=BarKind.VOLUME, size=10, number=range(3), revision=1)
+    written(dsn, minutes, make_bars(1, instrument_id=B.id))
+    written(dsn, make_bars(2, kind=BarKind.VOLUME, size=10, number=range(2), close=20.0), start=2, stream=2**32 - 1)
+    asked = "SELECT instrument, number, close FROM candles ORDER BY instrument, number"
+    of_b = ("sim:B", START_NS // MINUTE_NS, 10.5)
+    assert query(dsn, asked) == [("sim:A", 0, 20.0), ("sim:A", 1, 20.0), of_b]
+    written(dsn, minutes, start=0)
+    assert len(query(dsn, asked)) == 3, "a zombie brought the old ones back"
+    assert len(kept(dsn)) == 6
+
+
 CHECKS: list[Check] = [
     bars_of_every_kind_come_back_as_they_were,
     the_highest_revision_counts_however_they_come,
     the_view_says_it_in_words,
+    bars_of_another_configuration_are_others_and_the_newest_are_shown,
 ]

@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -295,6 +296,14 @@ def aggregates_are_the_bars_of_the_trades_in_order_of_arrival(dsn: str) -> None:
     (row,) = query(dsn, "SELECT * FROM ohlcv_1h WHERE instrument = 'sim:A' ORDER BY ts LIMIT 1")
     first, high, low, last, volume, notional, bought, trades = hours_of(minutes)[START_NS, A.id]
     assert row[1:] == ("sim:A", first, high, low, last, volume, notional / volume, bought, trades)
+    asked = "SELECT open, high, low, close, volume, vwap, buy_volume, trades FROM ohlcv('1 minute', %s, %s, %s)"
+    since, until = (datetime.fromtimestamp(START_NS // 10**9 + at, UTC) for at in (1800 + 59, 5400))
+    found = query(dsn, asked, "sim:A", since, until)
+    some = [
+        one for (start, id), one in sorted(minutes.items()) if id == A.id and 1800 <= (start - START_NS) / 1e9 < 5400
+    ]
+    assert found == [(*one[:5], one[5] / one[4], *one[6:]) for one in some]
+    assert len(found) > 3
 
 
 def views_say_it_in_words(dsn: str) -> None:

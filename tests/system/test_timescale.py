@@ -81,7 +81,8 @@ def timescale(server: str) -> Iterator[str]:
             connection.execute(f"DROP MATERIALIZED VIEW IF EXISTS {name} CASCADE")
         for name in ("signals", "ticks", "bars"):  # a hypertable is dropped alone
             connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
-        connection.execute("DROP TABLE IF EXISTS instruments, input_offsets, tapeline_migrations CASCADE")
+        connection.execute("DROP FUNCTION IF EXISTS ohlcv")
+        connection.execute("DROP TABLE IF EXISTS instruments, bar_streams, input_offsets, tapeline_migrations CASCADE")
 
 
 @pytest.mark.parametrize("check", [*CHECKS, *frame_checks.CHECKS, *bar_checks.CHECKS], ids=lambda check: check.__name__)
@@ -219,6 +220,13 @@ def test_policies_follow_the_settings_and_are_left_alone_otherwise(timescale: st
     assert after(keep_days=7, aggregates_keep_days=90) == limited
     assert after(keep_days=7, aggregates_keep_days=3)[REFRESH, "ticks_1m"][1]["start_offset"] == "2 days 23:00:00"
     assert after().keys() == forever.keys()
+    # As under the Apache edition: the aggregates are plain views, and stay that.
+    query(timescale, "DROP MATERIALIZED VIEW ticks_1h CASCADE")
+    query(timescale, "CREATE VIEW ticks_1h AS SELECT ts FROM ticks_1m")
+    try:
+        assert ("retention", "ticks") in after(keep_days=7)
+    finally:
+        query(timescale, "DROP VIEW ticks_1h")
 
 
 def test_bars_are_compressed_and_revised_all_the_same_until_they_are_too_old(timescale: str) -> None:

@@ -136,3 +136,22 @@ FROM ticks_1m JOIN instruments ON id = instrument_id;
 CREATE VIEW ohlcv_1h AS
 SELECT ts, name AS instrument, open, high, low, close, volume, notional / nullif(volume, 0) AS vwap, buy_volume, trades
 FROM ticks_1h JOIN instruments ON id = instrument_id;
+
+-- Bars of any width of one instrument, read from its ticks of that time alone: a plain view reads them all. The first
+-- one is whole: it begins at `since` or before.
+CREATE FUNCTION ohlcv(width interval, of_instrument text, since timestamptz, until timestamptz)
+RETURNS TABLE (
+    ts timestamptz, open double precision, high double precision, low double precision, close double precision,
+    volume double precision, vwap double precision, buy_volume double precision, trades bigint
+)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        date_bin(width, ticks.ts, '2000-01-03 00:00+00'),
+        (array_agg(price ORDER BY ticks_offset, origin_index))[1], max(price), min(price),
+        (array_agg(price ORDER BY ticks_offset DESC, origin_index DESC))[1],
+        sum(size), sum(price * size) / nullif(sum(size), 0), coalesce(sum(size) FILTER (WHERE side > 0), 0), count(*)
+    FROM ticks
+    WHERE instrument_id = (SELECT id FROM instruments WHERE name = of_instrument) AND kind = 1
+        AND ticks.ts >= date_bin(width, since, '2000-01-03 00:00+00') AND ticks.ts < until
+    GROUP BY 1 ORDER BY 1
+$$;

@@ -1,7 +1,8 @@
 -- Bars, where they are wanted: one row a bar, its highest revision.
 --
 -- `ts` is the begin of a time bar's interval, or the first trade of another bar; it is what partitions go by, and stays
--- the same whatever the revision. The key therefore names a bar, though it must hold `ts`.
+-- the same whatever the revision. `stream` says what the bars were configured with: another configuration numbers them
+-- anew. The key names a bar.
 DO $migration$
 DECLARE
     timescale name := (
@@ -17,6 +18,7 @@ BEGIN
             end_ns        bigint           NOT NULL,
             number        bigint           NOT NULL,
             instrument_id bigint           NOT NULL,
+            stream        bigint           NOT NULL,
             size          double precision NOT NULL,
             open          double precision NOT NULL,
             high          double precision NOT NULL,
@@ -29,7 +31,7 @@ BEGIN
             revision      integer          NOT NULL,
             kind          smallint         NOT NULL,
             flags         smallint         NOT NULL,
-            PRIMARY KEY (instrument_id, kind, size, ts, number)
+            PRIMARY KEY (instrument_id, kind, size, stream, ts, number)
         )$sql$ || CASE WHEN timescale IS NULL THEN ' PARTITION BY RANGE (ts)' ELSE '' END;
 
     IF timescale IS NOT NULL THEN
@@ -41,7 +43,7 @@ BEGIN
     IF timescale IS NOT NULL AND current_setting('timescaledb.license', true) = 'timescale' THEN
         ALTER TABLE bars SET (
             timescaledb.compress,
-            timescaledb.compress_segmentby = 'instrument_id, kind, size',
+            timescaledb.compress_segmentby = 'instrument_id, kind, size, stream',
             timescaledb.compress_orderby = 'ts, number'
         );
         EXECUTE format('SELECT %I.add_compression_policy(''bars'', compress_after => INTERVAL ''30 days'')', timescale);
@@ -49,7 +51,17 @@ BEGIN
 END
 $migration$;
 
--- For people and dashboards: names instead of ids, words instead of numbers. width: of time bars only.
+-- The stream whose bars came last.
+CREATE TABLE bar_streams (
+    instrument_id bigint           NOT NULL,
+    kind          smallint         NOT NULL,
+    size          double precision NOT NULL,
+    stream        bigint           NOT NULL,
+    PRIMARY KEY (instrument_id, kind, size)
+);
+
+-- For people and dashboards: names instead of ids, words instead of numbers, of the stream that came last. width: of
+-- time bars only.
 CREATE VIEW candles AS
 SELECT
     ts, ts_end, name AS instrument,
@@ -57,4 +69,4 @@ SELECT
     CASE kind WHEN 1 THEN size / 1e9 * INTERVAL '1 second' END AS width,
     size, number, open, high, low, close, volume, notional / nullif(volume, 0) AS vwap, notional, buy_volume, trades,
     revision, flags & 1 <> 0 AS late, flags & 2 <> 0 AS partial, start_ns, end_ns
-FROM bars JOIN instruments ON id = instrument_id;
+FROM bars JOIN bar_streams USING (instrument_id, kind, size, stream) JOIN instruments ON id = instrument_id;
