@@ -124,7 +124,8 @@ class FrameDatabase(Database, ABC, Generic[Frame]):
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock(%s)", [upkeep.PARTITIONS_LOCK])
                 await self.keep_policies(connection, self._place.schema)
-            for failed in await upkeep.failed_policies(connection):
+            names = [self.table.name, *(aggregate.name for aggregate in self.table.aggregates)]
+            for failed in await upkeep.failed_policies(connection, names):
                 log.warning("TimescaleDB: the last run of %s failed; its log says why", failed)
         else:
             await upkeep.drop_old(connection, self.table, self._place, self.keep_days)

@@ -44,13 +44,12 @@ OF_TICK = tuple(name for name in LAYOUT.names if name in (TICK.names or ()))
 """Columns that are fields of a tick."""
 MINUTES = Aggregate("ticks_1m", timedelta(minutes=1), every=timedelta(minutes=1))
 HOURS = Aggregate("ticks_1h", timedelta(hours=1), every=timedelta(minutes=10))
-AGGREGATES = (MINUTES, HOURS)
 
 
 class TickStore(FrameDatabase[TickFrame]):
     """Keep ticks for `keep_days` days, and what is aggregated of them for `aggregates_keep_days`."""
 
-    table: ClassVar[Table] = Table("ticks", days=1)
+    table: ClassVar[Table] = Table("ticks", days=1, aggregates=(MINUTES, HOURS))
 
     def __init__(
         self, dsn: str, role: str, *, topic_id: str, keep_days: int = FOREVER, aggregates_keep_days: int = FOREVER
@@ -61,12 +60,12 @@ class TickStore(FrameDatabase[TickFrame]):
     async def keep_policies(self, connection: AsyncConnection, schema: str) -> None:
         """Set the policies of the table and of both aggregates."""
         await super().keep_policies(connection, schema)
-        if not await upkeep.are_continuous(connection, AGGREGATES):
+        if not await upkeep.are_continuous(connection, self.table.aggregates):
             return
         kept = [days for days in (self.keep_days, self.aggregates_keep_days) if days != FOREVER]
         await upkeep.keep_refresh_policy(connection, schema, MINUTES, min(kept, default=FOREVER))
         await upkeep.keep_refresh_policy(connection, schema, HOURS, self.aggregates_keep_days)
-        for aggregate in AGGREGATES:
+        for aggregate in self.table.aggregates:
             await upkeep.keep_retention_policy(connection, schema, aggregate.name, self.aggregates_keep_days)
 
     def rows(self, frames: Sequence[Placed[TickFrame]]) -> Rows:

@@ -6,7 +6,7 @@ the work by policies, which are set here as the settings say; everywhere else we
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -38,20 +38,22 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A continuous aggregate. bucket: as wide as one is; every: how often the newest are refreshed."""
+
+    name: str
+    bucket: timedelta
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table by time. days: how many a chunk or partition holds, counted from 1970, as in its migration."""
 
     name: str
     days: int
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """A continuous aggregate of one table. bucket: as wide as one is; every: how often the newest are refreshed."""
-
-    name: str
-    bucket: timedelta
-    every: timedelta
+    aggregates: tuple[Aggregate, ...] = ()
+    """What is made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ async def drop_old(connection: AsyncConnection, table: Table, place: Place, keep
     for start, name in sorted((await _partitions(connection, table)).items()):
         if start + table.days <= today - keep_days:
             drop = sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name))
-            await _unless_locked(connection, drop, f"partition {name}, older than {keep_days} days")
+            if not await _unless_locked(connection, drop, f"partition {name}, older than {keep_days} days"):
+                return
 
 
 async def are_continuous(connection: AsyncConnection, aggregates: Iterable[Aggregate]) -> bool:
@@ -159,13 +162,14 @@ async def keep_refresh_policy(connection: AsyncConnection, schema: str, aggregat
         await _call(connection, schema, f"{call})", *values)
 
 
-async def failed_policies(connection: AsyncConnection) -> list[str]:
-    """Return what TimescaleDB's jobs say of those whose last run failed."""
+async def failed_policies(connection: AsyncConnection, relations: Sequence[str]) -> list[str]:
+    """Return the policies of these tables and aggregates whose last run failed."""
     # Only these columns: times of a job that never ran are -infinity, which Python cannot hold.
     rows = await connection.execute(
-        "SELECT format('%s of %s (job %s)', j.proc_name, j.hypertable_name, job_id) "
+        "SELECT format('%%s of %%s (job %%s)', j.proc_name, j.hypertable_name, job_id) "
         "FROM timescaledb_information.jobs j JOIN timescaledb_information.job_stats s USING (job_id) "
-        "WHERE s.last_run_status = 'Failed' ORDER BY job_id"
+        "WHERE s.last_run_status = 'Failed' AND j.hypertable_name = ANY(%s) ORDER BY job_id",
+        [relations],
     )
     return [text for (text,) in await rows.fetchall()]
 
@@ -195,7 +199,8 @@ async def _call(connection: AsyncConnection, schema: str, call: str, *values: ob
     await connection.execute(statement.format(sql.Identifier(schema), *map(sql.Literal, values)))
 
 
-async def _unless_locked(connection: AsyncConnection, statement: sql.Composed, what: str) -> None:
+async def _unless_locked(connection: AsyncConnection, statement: sql.Composed, what: str) -> bool:
+    """Return whether it was done: nobody was in the way for long."""
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
@@ -204,6 +209,8 @@ async def _unless_locked(connection: AsyncConnection, statement: sql.Composed, w
             log.info("dropped: %s", what)
     except errors.LockNotAvailable:
         log.info("somebody reads %s: it is dropped later", what)
+        return False
+    return True
 
 
 async def _partitions(connection: AsyncConnection, table: Table) -> dict[int, str]:

@@ -98,7 +98,7 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
         close = 10 + revision / 8
         return make_bars(1, start_ns=START_NS + number * MINUTE_NS, revision=revision, close=close, flags=flags)
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(changes, max_size=3))
     def check(batches: list[list[tuple[int, int]]]) -> None:
         query(dsn, "DELETE FROM bars")
@@ -115,6 +115,21 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
         runner.run(store.open())
         check()
         runner.run(store.close())
+
+
+def what_the_database_refuses_is_named_and_nothing_is_kept(dsn: str) -> None:
+    frames = [(at, Frame(make_bars(2, number=at, close=2e9 if at in (1, 4) else 1.0))) for at in range(6)]
+
+    async def run() -> None:
+        async with opened(dsn) as store:
+            query(dsn, "ALTER TABLE bars ADD CONSTRAINT cheap CHECK (close < 1e9)")
+            assert [one.index for one in await store.write(frames, TOPIC, 1, 6)] == [1, 4]
+            assert len(kept(dsn)) == 0
+            good = [one for one in frames if one[0] not in (1, 4)]
+            assert await store.write(good, TOPIC, 1, 6) == []
+
+    asyncio.run(run())
+    assert sorted(kept(dsn)["number"].tolist()) == [0, 0, 2, 2, 3, 3, 5, 5]
 
 
 def the_view_says_it_in_words(dsn: str) -> None:
@@ -143,6 +158,7 @@ def bars_of_another_configuration_are_others_and_the_newest_are_shown(dsn: str) 
 CHECKS: list[Check] = [
     bars_of_every_kind_come_back_as_they_were,
     the_highest_revision_counts_however_they_come,
+    what_the_database_refuses_is_named_and_nothing_is_kept,
     the_view_says_it_in_words,
     bars_of_another_configuration_are_others_and_the_newest_are_shown,
 ]

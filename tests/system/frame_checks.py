@@ -70,7 +70,7 @@ def same(one: Ticks, other: Ticks) -> bool:
 def any_tick_comes_back_as_it_was(dsn: str) -> None:
     offset = 0
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(strategies.tick_frames())
     def check(frame: TickFrame) -> None:
         nonlocal offset
@@ -144,7 +144,7 @@ def whatever_crashes_and_zombies_write_each_frame_is_kept_once(dsn: str) -> None
             assert await stores[number].write(batch, TOPIC, PARTITION, end) == []
             places[number] = end
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
     @given(logs, steps)
     def check(origins: list[tuple[int, int, int]], steps: list[tuple[int, bool, int]]) -> None:
         query(dsn, "DELETE FROM ticks")

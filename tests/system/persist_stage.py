@@ -22,12 +22,16 @@ class Stage(Platform):
 
     def __init__(self, servers: Servers, runner: asyncio.Runner, role: str, topic: str, env: dict[str, str]) -> None:
         super().__init__(servers.home, {"TAPELINE_WORKER__SNAPSHOT_SECONDS": "0.2"} | env)
-        self._runner = runner
+        self._servers, self._runner = servers, runner
         self.role = role
         self.topic = topic
         assert servers.postgres is not None
         self.postgres: Postgres = servers.postgres
         self.log = servers.home.path / f"{role}.log"
+
+    def beside(self, role: str, topic: str, env: dict[str, str]) -> "Stage":
+        """The same servers, for workers of another role."""
+        return Stage(self._servers, self._runner, role, topic, env)
 
     def send(self, partition: int, *records: bytes) -> int:
         """Put records at the end of a partition of the role's input; return where it ends then."""
@@ -91,12 +95,12 @@ class Stage(Platform):
 
 
 @contextmanager
-def staged(role: str, topic: str, env: dict[str, str] | None = None) -> Iterator[Stage]:
+def staged(role: str, topic: str) -> Iterator[Stage]:
     """Run the servers for one role, with the topics in them."""
     with temporary_home() as home, asyncio.Runner() as runner:
         starting = Servers.start(home)
         servers = runner.run(starting.__aenter__())
-        stage = Stage(servers, runner, role, topic, env or {})
+        stage = Stage(servers, runner, role, topic, {})
         ensure_topics(load_settings(env=stage.env))
         wait_until(stage.has_leaders, "leaders of the new topics")
         yield stage

@@ -1,27 +1,43 @@
-"""The role `persist` on real servers: bad records, SIGKILL, a database that is away, and Ctrl-C while it is."""
+"""The roles `persist` and `persist-ticks` on real servers: bad records, SIGKILL, a database that is away, Ctrl-C."""
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import psycopg
 import pytest
 
-from tapeline.schemas import RejectReason
-from tapeline.schemas.topics import SIGNALS
+from tapeline.schemas import Instrument, Lane, RejectReason, TickFrame
+from tapeline.schemas.topics import INSTRUMENTS, SIGNALS, TICKS
 from tests.connectors.stores.examples import encoded, make_signal, make_signals
+from tests.connectors.stores.frames import A, B, make_frame
+from tests.system import frame_checks
 from tests.system.persist_stage import Stage, staged
 from tests.system.platform import wait_until
 from tests.system.store_checks import kept
 
 pytestmark = pytest.mark.slow
 
+OTHER = Instrument(id=1, name="other:A", partition=1)
+BAD = Instrument(id=2, name="sim:\0", partition=1)
+
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with staged("persist", SIGNALS.name) as stage:
         yield stage
+
+
+@pytest.fixture(scope="module")
+def ticks(stage: Stage) -> Stage:
+    """For `persist-ticks`; instruments are known."""
+    registry = stage.beside("", INSTRUMENTS.name, {})
+    registry.send(0, *(one.encode() for one in (A, B, OTHER, BAD)))
+    return stage.beside("persist-ticks", TICKS.name, {"TAPELINE_DATABASE__STORE_TICKS": "sim:*"})
 
 
 def test_bad_records_are_rejected_and_the_rest_is_kept(stage: Stage) -> None:
@@ -120,3 +136,70 @@ def test_sigkill_loses_and_doubles_nothing(stage: Stage, tmp_path: Path) -> None
     with stage.worker():
         stage.wait_until_kept(1, end)
     assert [one for one in kept(stage.dsn) if one.logic == "killed"] == signals
+
+
+def by_offset(ticks: Stage, raw: int) -> Counter[int]:
+    """How many ticks of each raw record of a raw partition are kept."""
+    counted = "SELECT origin_offset, count(*) FROM ticks WHERE origin_partition = %s GROUP BY 1"
+    return Counter(dict(frame_checks.query(ticks.dsn, counted, raw)))
+
+
+def test_ticks_of_wanted_instruments_are_kept_and_nothing_else(ticks: Stage) -> None:
+    frames = [make_frame(at, 5) for at in range(6)]
+    mixed = make_frame(2, 5, instrument_id=[A.id, OTHER.id, BAD.id, BAD.id, B.id])
+    clock = make_frame(4, 1, instrument_id=0)
+    records = [frame.encode() for frame in [*frames[:2], mixed, frames[3], clock, frames[5]]]
+    records.insert(3, b"no frame")
+    records.insert(2, records[1])
+    with ticks.worker() as worker:
+        end = ticks.send(1, *records)
+        ticks.wait_until_kept(1, end)
+        [role] = [role for one in ticks.workers() for role in one.roles]
+        assert (role.name, role.partitions[1].items) == ("persist-ticks", 5 + 5 + 5 + 4 + 5 + 5)
+        assert role.partitions[1].duplicates == {Lane(3, 1).pack(): 1}
+        wait_until(lambda: ticks.committed("persist-ticks", TICKS.name)[1] == end, "the offset to be committed")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=20) == 0
+    wanted = [frames[0], frames[1], replace(mixed, ticks=mixed.ticks[[0, 4]]), frames[3], frames[5]]
+    found = frame_checks.kept(ticks.dsn)[1]
+    assert len(found) == 5 + 5 + 2 + 5 + 5
+    assert np.array_equal(
+        np.sort(found["ts_event_ns"]), np.sort(np.concatenate([one.ticks for one in wanted])["ts_event_ns"])
+    )
+    rejected = {one.origin.offset - end: one for one in ticks.rejected() if one.role == "persist-ticks"}
+    assert sorted(rejected) == [3 - 8, 4 - 8]
+    refused, corrupt = rejected[3 - 8], rejected[4 - 8]
+    assert (corrupt.reason, corrupt.payload) == (RejectReason.CORRUPT, b"no frame")
+    assert refused.reason == RejectReason.FAILED
+    assert "the database refuses the name 'sim:\\x00'" in refused.detail
+    assert frame_checks.same(TickFrame.decode(refused.payload).ticks, mixed.ticks[2:4])
+
+
+def test_sigkill_loses_and_doubles_no_tick(ticks: Stage) -> None:
+    """Frames come again too, as after a crash of who made them."""
+    frames = [make_frame(at, 300, raw=7) for at in range(300)]
+    start = ticks.ends(TICKS.name)[1]
+    for begin in (0, 100):
+        with ticks.worker() as worker:
+            end = ticks.send(1, *(frame.encode() for frame in frames[max(begin - 30, 0) : begin + 100]))
+            wait_until(lambda: ticks.kept_up_to(1) > max(start, end - 100), "some to be kept")  # noqa: B023
+            worker.kill()
+    with ticks.worker():
+        ticks.wait_until_kept(1, ticks.send(1, *(frame.encode() for frame in frames[170:])))
+    assert by_offset(ticks, 7) == Counter(dict.fromkeys(range(300), 300))
+
+
+def test_ticks_wait_for_a_database_that_is_away(ticks: Stage) -> None:
+    frames = [make_frame(at, 1000, raw=8) for at in range(120)]
+    records = [frame.encode() for frame in frames]
+    with ticks.worker() as worker:
+        ticks.wait_until_kept(1, ticks.send(1, *records[:10]))
+        ticks.stop_database()
+        ticks.send(1, *records[10:110])  # more than waits in memory
+        wait_until(lambda: ticks.logged("the database is away (try 3)"), "the worker to wait")
+        wait_until(lambda: ticks.waits_for() == ["the database"], "the worker to say that it waits")
+        assert worker.poll() is None
+        ticks.start_database()
+        ticks.wait_until_kept(1, ticks.send(1, *records[110:]))
+        assert worker.poll() is None, "it ended instead of waiting"
+    assert by_offset(ticks, 8) == Counter(dict.fromkeys(range(120), 1000))

@@ -75,6 +75,21 @@ def test_a_later_migration_is_applied_to_what_is_there_and_a_failed_one_leaves_n
     assert kept(database) == make_signals(3)
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(database: str) -> None:
+    async def run() -> None:
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            await migrate(connection, shipped()[:1])
+            await connection.execute(
+                "INSERT INTO input_offsets (role, topic, topic_id, partition, next_offset) "
+                "VALUES ('persist', 'signals', 'log', 0, 7)"
+            )
+        async with opened(database) as store, frame_checks.opened(database) as ticks:
+            assert await store.next_offsets(TOPIC) == {0: 7}
+            assert await ticks.write([(0, make_frame(0))], "ticks", 0, 1) == []
+
+    asyncio.run(run())
+
+
 def test_a_table_of_the_same_name_that_is_not_ours_is_left_alone(database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE signals (mine int)")
