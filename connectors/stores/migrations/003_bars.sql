@@ -61,12 +61,15 @@ CREATE TABLE bar_streams (
 );
 
 -- For people and dashboards: names instead of ids, words instead of numbers, of the stream that came last. width: of
--- time bars only.
+-- time bars only. What is asked of kind and width is asked of bar_streams, and so the key of bars finds the rest.
 CREATE VIEW candles AS
 SELECT
     ts, ts_end, name AS instrument,
-    CASE kind WHEN 1 THEN 'time' WHEN 2 THEN 'tick' WHEN 3 THEN 'volume' WHEN 4 THEN 'dollar' ELSE kind::text END AS kind,
-    CASE kind WHEN 1 THEN size / 1e9 * INTERVAL '1 second' END AS width,
-    size, number, open, high, low, close, volume, notional / nullif(volume, 0) AS vwap, notional, buy_volume, trades,
+    CASE s.kind WHEN 1 THEN 'time' WHEN 2 THEN 'tick' WHEN 3 THEN 'volume' WHEN 4 THEN 'dollar' ELSE s.kind::text END
+        AS kind,
+    CASE s.kind WHEN 1 THEN s.size / 1e9 * INTERVAL '1 second' END AS width,
+    s.size, number, open, high, low, close, volume, notional / nullif(volume, 0) AS vwap, notional, buy_volume, trades,
     revision, flags & 1 <> 0 AS late, flags & 2 <> 0 AS partial, start_ns, end_ns
-FROM bars JOIN bar_streams USING (instrument_id, kind, size, stream) JOIN instruments ON id = instrument_id;
+FROM bar_streams s
+JOIN bars b ON b.instrument_id = s.instrument_id AND b.kind = s.kind AND b.size = s.size AND b.stream = s.stream
+JOIN instruments i ON i.id = s.instrument_id;
