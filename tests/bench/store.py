@@ -80,12 +80,13 @@ def _frames(batches: Batches, number: int) -> list[tuple[int, TickFrame]]:
 
 
 async def _empty_table(dsn: str) -> None:
-    """Make the tables, without a row but with the partition."""
+    """Make the tables, without a row but with the partition; what the one before left to be flushed is flushed."""
     store = TickStore(dsn, "persist-ticks", topic_id="bench")
     await store.open()
     await store.learn([Instrument(id=one + 1, name=f"sim:S{one}", partition=0) for one in range(INSTRUMENTS)])
     await store.steadily(lambda connection: make_partitions(connection, store.table, [START_NS // DAY_NS]))
     await store.steadily(lambda connection: connection.execute("TRUNCATE ticks, input_offsets"))
+    await store.steadily(lambda connection: connection.execute("CHECKPOINT"))
     await store.close()
 
 
