@@ -210,12 +210,10 @@ class DatabaseSettings(Table):
     connect_timeout_seconds: int = Field(default=10, ge=1, le=300)
     store_ticks: Kept = ()
     """Of which instruments ticks are kept; () = of none, and there is no role persist-ticks."""
-    store_bars: Kept = ()
-    """The same of bars, and persist-bars."""
     ticks_retention_days: Days = DAYS_FOREVER
     """-1 = for ever."""
     bars_retention_days: Days = DAYS_FOREVER
-    """Also of what is aggregated of ticks."""
+    """Of bars, and of what is aggregated of ticks."""
 
     @field_validator("dsn")
     @classmethod

@@ -136,8 +136,8 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             '["*"] for every instrument, [] for none',
         ),
         (
-            "[database]\nstore_bars = ['BTCUSDT']",
-            "2: database.store_bars: 'BTCUSDT' matches no instrument; write venue:SYMBOL, such as 'binance:BTCUSDT'",
+            "[database]\nstore_ticks = ['BTCUSDT']",
+            "2: database.store_ticks: 'BTCUSDT' matches no instrument; write venue:SYMBOL, such as 'binance:BTCUSDT'",
         ),
         (
             "[database]\nticks_retention_days = 0",
