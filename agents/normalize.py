@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from tapeline.agents.tick_frames import cut, time_frames, warm_up
-from tapeline.connectors.venues import Reject, parse_frame
+from tapeline.connectors.venues import LEASE, Reject, parse_frame
 from tapeline.schemas import (
     FrameError,
     FrameFlag,
@@ -19,6 +19,7 @@ from tapeline.schemas import (
     RejectReason,
     Snapshot,
     VersionError,
+    is_older,
 )
 from tapeline.schemas.topics import RAW, TICKS
 from tapeline.streams.registry import Registry
@@ -34,6 +35,9 @@ STREAMS_MAX = 10_000
 CONNECTIONS_MAX, ALL_STREAMS_MAX = 1_000, 25_000
 """Of one partition, that have not ended: each of an `ingest` that was killed stays, for it may go on. No garbage makes
 a snapshot of so many too large to be saved."""
+
+EPOCH = f"{LEASE}epoch"
+"""Key of the newest epoch of a live connection, beside what its parser remembers."""
 
 Connections = dict[str, dict[str, int | str]]
 """source -> what its parser remembers."""
@@ -92,7 +96,15 @@ class Normalize(Role):
             await self._reject(partition, offset, [reject], [record], "", 0)
             return 0
         connections = self._connections[partition]
-        remembered = {} if frame.first_message == 0 else dict(connections.get(frame.source, {}))
+        known = connections.get(frame.source, {})
+        epoch = int(known.get(EPOCH, 0))
+        if epoch and frame.epoch and is_older(frame.epoch, epoch):
+            # Its sender does not know yet that another process has the connection, and gets the same messages.
+            self.stats.partitions[partition].overtaken += len(frame)
+            return len(frame)
+        remembered = {} if frame.first_message == 0 and not frame.epoch else dict(known)
+        if frame.epoch:
+            remembered[EPOCH] = frame.epoch
         try:
             parsed = parse_frame(frame, remembered)
         except Exception as error:

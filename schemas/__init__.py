@@ -21,6 +21,7 @@ from tapeline.schemas.events import (
 )
 from tapeline.schemas.feed import FeedAnswer, FeedConnect, FeedEvent, FeedGap, decode_feed
 from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
+from tapeline.schemas.lease import Lease, Leases, is_older
 from tapeline.schemas.snapshot import Snapshot
 from tapeline.schemas.tick import TICK, Flag, GapReason, Kind, Ticks, empty_ticks
 from tapeline.schemas.topics import TOPICS, Topic, partition_of
@@ -46,6 +47,8 @@ __all__ = [
     "Instrument",
     "Kind",
     "Lane",
+    "Lease",
+    "Leases",
     "RawFrame",
     "RejectOrigin",
     "RejectReason",
@@ -65,5 +68,6 @@ __all__ = [
     "decode_feed",
     "empty_bars",
     "empty_ticks",
+    "is_older",
     "partition_of",
 ]

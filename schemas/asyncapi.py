@@ -9,6 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from tapeline.schemas.events import Event, Instrument, Rejected, Signal
 from tapeline.schemas.frames import RECORD_BYTES_MAX
+from tapeline.schemas.lease import Lease
 from tapeline.schemas.topics import TOPICS, Schema, Topic
 
 VERSION = "1.0.0"
@@ -17,6 +18,7 @@ EVENTS: dict[Schema, type[Event]] = {
     Schema.SIGNAL: Signal,
     Schema.INSTRUMENT: Instrument,
     Schema.REJECTED: Rejected,
+    Schema.LEASE: Lease,
 }
 BINARY = {
     Schema.RAW_FRAME: "Messages of one connection as received, with their receive times, in one record.",

@@ -169,6 +169,7 @@ class Instrument(Event):
     tick: DecimalString | None = None
     lot: DecimalString | None = None
     session: str | None = None
+    status: str | None = Field(default=None, description="whether it trades, in the venue's words")
 
     @property
     def venue(self) -> str:

@@ -61,8 +61,9 @@ types:
         doc: how many messages
       - id: source_bytes
         type: u2
-      - id: reserved2
+      - id: epoch
         type: u2
+        doc: who had the lease of a live connection, 0 without a lease
       - id: first_message
         type: s8
         doc: number of the first message in its connection, 0 starts a new session

@@ -2,7 +2,7 @@
 
 Layout, little-endian (`frames.ksy` describes it for other languages):
 
-    RawFrame   magic u4 'TLRW', version u1, 0 u1, flags u2, count u4, source_bytes u2, 0 u2, first_message i8,
+    RawFrame   magic u4 'TLRW', version u1, 0 u1, flags u2, count u4, source_bytes u2, epoch u2, first_message i8,
                time_ns i8 | recv_ns i8[count] | ends u4[count] | source utf-8 | messages | checksum u8
     TickFrame  magic u4 'TLTK', version u1, part u1, flags u2, count u4, lane u4, origin_offset i8,
                time_ns i8 | ticks TICK[count] | checksum u8
@@ -78,8 +78,8 @@ class RawFrame:
 
     source: `venue/connection`, e.g. `binance-usdm/btcusdt_20240808`; first_message: number of the first message
     in its connection (0 starts a new session); time_ns: the connection's clock, the running maximum of receive
-    times; recv_ns: (n,) receive times; ends: (n,) end of each message in `body`. A decoded frame's arrays and body are
-    the record's own bytes.
+    times; epoch: whose lease of a live connection it was (`lease`), 0 = there is no lease; recv_ns: (n,) receive times;
+    ends: (n,) end of each message in `body`. A decoded frame's arrays and body are the record's own bytes.
     """
 
     source: str
@@ -89,6 +89,7 @@ class RawFrame:
     ends: UInt32Array
     body: Buffer
     flags: FrameFlag = FrameFlag.NONE
+    epoch: int = 0
 
     @classmethod
     def build(
@@ -100,6 +101,7 @@ class RawFrame:
         *,
         time_ns: int | None = None,
         flags: FrameFlag = FrameFlag.NONE,
+        epoch: int = 0,
     ) -> "RawFrame":
         """Pack `messages` and their receive times (n each); `time_ns` is max(recv_ns) unless given."""
         if len(recv_ns) != len(messages):
@@ -112,7 +114,7 @@ class RawFrame:
         ends = np.cumsum([len(m) for m in messages], dtype=np.int64)
         if len(ends) and ends[-1] > RECORD_BYTES_MAX:
             raise FrameError(f"{ends[-1]} bytes of messages, the most is {RECORD_BYTES_MAX}: close frames earlier")
-        return cls(source, first_message, time_ns, times, ends.astype(np.uint32), b"".join(messages), flags)
+        return cls(source, first_message, time_ns, times, ends.astype(np.uint32), b"".join(messages), flags, epoch)
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -131,7 +133,7 @@ class RawFrame:
         if not 0 < len(source) <= SOURCE_BYTES_MAX:
             raise FrameError(f"source {self.source!r} has {len(source)} bytes, 1 to {SOURCE_BYTES_MAX} are allowed")
         header = _RAW_HEADER.pack(
-            RAW_MAGIC, VERSION, 0, self.flags, len(self), len(source), 0, self.first_message, self.time_ns
+            RAW_MAGIC, VERSION, 0, self.flags, len(self), len(source), self.epoch, self.first_message, self.time_ns
         )
         return seal(header, self.recv_ns.tobytes(), self.ends.tobytes(), source, self.body)
 
@@ -139,7 +141,7 @@ class RawFrame:
     def decode(cls, record: Buffer) -> "RawFrame":
         """Read a record; raise FrameError unless it is whole, unharmed and of a version read here."""
         view = unseal(record, RAW_MAGIC, "RawFrame")
-        _, _, _, flags, count, source_bytes, _, first_message, time_ns = _RAW_HEADER.unpack_from(view)
+        _, _, _, flags, count, source_bytes, epoch, first_message, time_ns = _RAW_HEADER.unpack_from(view)
         body_start = HEADER_BYTES + PER_MESSAGE_BYTES * count + source_bytes
         if body_start > len(view):
             raise FrameError(f"RawFrame says {count} messages, its {len(view)} bytes cannot hold them")
@@ -152,7 +154,8 @@ class RawFrame:
             source = str(view[body_start - source_bytes : body_start], "utf-8")
         except UnicodeDecodeError as error:
             raise FrameError("RawFrame's source is not UTF-8") from error
-        return cls(source, first_message, time_ns, recv_ns, ends, body, FrameFlag(flags) if flags else FrameFlag.NONE)
+        known = FrameFlag(flags) if flags else FrameFlag.NONE
+        return cls(source, first_message, time_ns, recv_ns, ends, body, known, epoch)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

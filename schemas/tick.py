@@ -42,8 +42,10 @@ class Kind(IntEnum):
     STATUS = 5  # trading of the instrument: size 1 = open, 0 = closed or halted
     TIME = 6  # the clock of a quiet partition; instrument_id 0
     CONTROL = 7
-    MARK = 8
-    FUNDING = 9
+    MARK = 8  # price = mark price, price2 = index price (0 not given)
+    FUNDING = (
+        9  # price = rate of the next payment (may be below 0), size = when it is, seconds since 1970 (0 not given)
+    )
 
 
 class Flag(IntFlag):

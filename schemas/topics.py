@@ -23,6 +23,7 @@ class Schema(StrEnum):
     INSTRUMENT = "Instrument"
     REJECTED = "Rejected"
     SNAPSHOT = "Snapshot"
+    LEASE = "Lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,15 @@ class Topic:
     public: bool
     description: str
     compacted: bool = False
+    broker_time: bool = False
+    """Records carry the time at which the broker took them, not that of their sender."""
 
     def settings(self, retention_hours: int | None = None) -> dict[str, str]:
         """Return the broker's topic settings, all as strings."""
         settings = {
             "max.message.bytes": str(RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES),
             "compression.type": "producer",
-            "message.timestamp.type": "CreateTime",
+            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
         }
         if self.compacted:
             # Small segments and an eager cleaner: a restart reads the whole partition.
@@ -98,12 +101,12 @@ INSTRUMENTS = Topic(
     Schema.INSTRUMENT,
     "instrument",
     partitions=1,
-    # Not compacted: the first record of a name wins, and compaction keeps the last.
+    # Not compacted: the first record of a name decides, and compaction keeps the last.
     retention_hours=HOURS_FOREVER,
-    writers=("normalize",),
-    readers=("normalize", "logic", "persist-ticks", "subscribers"),
+    writers=("normalize", "ingest"),
+    readers=("normalize", "ingest", "logic", "persist-ticks", "subscribers"),
     public=True,
-    description="The registry of instruments; the first record of a name wins.",
+    description="The registry of instruments: the first record of a name decides its id, later ones describe it.",
 )
 STATE = Topic(
     "state",
@@ -128,8 +131,21 @@ REJECTED = Topic(
     public=False,
     description="What could not be processed, with reason and origin.",
 )
+LEASES = Topic(
+    "leases",
+    Schema.LEASE,
+    "venue/connection",
+    partitions=1,
+    retention_hours=HOURS_FOREVER,
+    writers=("ingest",),
+    readers=("ingest",),
+    public=False,
+    description="Who reads which live connection: claimed, kept and given back.",
+    compacted=True,
+    broker_time=True,
+)
 
-TOPICS: dict[str, Topic] = {topic.name: topic for topic in (RAW, TICKS, SIGNALS, INSTRUMENTS, STATE, REJECTED)}
+TOPICS: dict[str, Topic] = {topic.name: topic for topic in (RAW, TICKS, SIGNALS, INSTRUMENTS, STATE, REJECTED, LEASES)}
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("tapeline.agents.worker:worker", "Run roles: normalize, logic, persist."),
     "status": ("tapeline.streams.status:status", "Show lag, speed and health of each role and partition."),
     "ingest": ("tapeline.connectors.venues.ingest:ingest", "Read a venue or a recorded file into Kafka."),
+    "record": ("tapeline.connectors.venues.live.record:record", "Record a live venue into a capture file."),
+    "play": ("tapeline.connectors.venues.play:play", "Send a capture file into Kafka, as it was received."),
     "topics": ("tapeline.streams.topics:topics", "Create, list and describe the Kafka topics."),
     "signals": ("tapeline.connectors.stores.signals:signals", "Print the signals that the database holds."),
 }

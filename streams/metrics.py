@@ -178,6 +178,14 @@ METRICS: tuple[Metric, ...] = (
         "for `persist*`, whose state is in the database. The most for one snapshot is 8 MiB.",
         lambda one, _: one.snapshot_bytes,
     ),
+    _partition(
+        "overtaken",
+        COUNTER,
+        "{message}",
+        "Messages of a live connection, from a process that another one had followed by then: passed over.",
+        "0; grows for a moment after a process that reads a venue was frozen, and is harmless: its follower has them.",
+        lambda one, _: one.overtaken,
+    ),
     Metric(
         "tapeline.lane.duplicates",
         COUNTER,

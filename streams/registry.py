@@ -1,4 +1,4 @@
-"""The instrument registry: topic `instruments`, one partition, the first record of a name wins.
+"""The instrument registry: topic `instruments`, one partition, the first record of a name decides its id.
 
 The normaliser registers names as they appear; logics look ids up. An id is the hash of the name, the next
 free one on a collision; whoever proposes reads back what the topic says, and nobody recomputes it.
@@ -6,7 +6,7 @@ free one on a collision; whoever proposes reads back what the topic says, and no
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import xxhash
 
@@ -47,8 +47,17 @@ class Registry:
         await asyncio.to_thread(self._catch_up)
 
     def learn(self, instrument: Instrument) -> bool:
-        """Take a record of the topic in its order; return False if the name or the id was there before it."""
-        if instrument.name in self.by_name or instrument.id in self.by_id:
+        """Take a record of the topic in its order; return False if it changes nothing.
+
+        The first record of a name says its id and partition for ever; later ones may describe it anew.
+        """
+        known = self.by_name.get(instrument.name)
+        if known is None:
+            if instrument.id in self.by_id:
+                return False
+        elif (known.id, known.partition) != (instrument.id, instrument.partition) or (
+            instrument.valid_from_ns <= known.valid_from_ns
+        ):
             return False
         self.by_name[instrument.name] = instrument
         self.by_id[instrument.id] = instrument
@@ -82,6 +91,14 @@ class Registry:
             await producer.flush()
             await self.refresh()
         raise UnavailableError(f"topic {INSTRUMENTS.name} did not take the names {missing}; is it the right broker?")
+
+    async def describe(self, instruments: Sequence[Instrument], producer: Producer) -> None:
+        """Write new versions of instruments that are known; whoever reads the topic learns them."""
+        for instrument in instruments:
+            await producer.send(INSTRUMENTS.name, instrument.encode(), key=instrument.name, partition=0)
+        if instruments:
+            await producer.flush()
+            await self.refresh()
 
     def _catch_up(self) -> None:
         with self._lock:

@@ -127,6 +127,9 @@ Days = Annotated[int, Field(ge=DAYS_FOREVER, le=36_500), AfterValidator(_not_zer
 ExistingFile = Annotated[Path, BeforeValidator(_existing_file), WithJsonSchema({"type": "string", "format": "path"})]
 
 
+StreamName = Literal["trade", "quote", "depth"]
+
+
 class Table(BaseModel):
     """What all tables of the file share: frozen, no unknown keys, no silent conversions."""
 
@@ -305,6 +308,44 @@ class LogicSettings(Table):
     """Put on every signal of it."""
 
 
+class VenueSettings(Table):
+    """`[venues.NAME]`: a live venue that `tapeline ingest NAME` and `tapeline up` read."""
+
+    symbols: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
+    """In the venue's own spelling."""
+    streams: Annotated[tuple[StreamName, ...], Field(strict=False, min_length=1)] | None = None
+    """None = trades and quotes, as far as the venue has them."""
+    url: Text | None = None
+    """WebSocket; None = the venue's public one."""
+    rest: Text | None = None
+    key: Secret | None = None
+    secret: Secret | None = None
+    symbols_per_connection: int | None = Field(default=None, ge=1, le=1000)
+    """None = as many as the venue allows, with room."""
+    silence_seconds: float = Field(default=30.0, ge=1, le=3600)
+    """A connection on which nothing came for so long is given up."""
+    queue_messages: int = Field(default=100_000, ge=100, le=10_000_000)
+    """Of a connection, that wait for Kafka; one more, and the connection is given up until half of them are sent."""
+
+    @field_validator("symbols")
+    @classmethod
+    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for symbol in value:
+            if " " in symbol or not symbol.isprintable():
+                raise _wrong(f"{symbol!r} is no symbol")
+            if value.count(symbol) > 1:
+                raise _wrong(f"{symbol!r} stands there twice")
+        return value
+
+    @field_validator("url", "rest")
+    @classmethod
+    def _is_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = ("wss://", "ws://") if info.field_name == "url" else ("https://", "http://")
+        if value is not None and not value.startswith(schemes):
+            raise _wrong(f"must begin with {schemes[0]} (or {schemes[1]})")
+        return value
+
+
 class WorkerSettings(Table):
     """`[worker]`: how roles run."""
 
@@ -333,6 +374,7 @@ class FileSettings(Table):
     topics: TopicsSettings = TopicsSettings()
     frames: FramesSettings = FramesSettings()
     logics: dict[Name, LogicSettings] = {"ema_cross": LogicSettings(logic="ema_cross")}
+    venues: dict[Name, VenueSettings] = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -398,6 +440,14 @@ def check_logics(settings: Settings) -> None:
     Named by a string: streams/ does not import agents/.
     """
     importlib.import_module("tapeline.agents.logic_config").specs(settings)
+
+
+def check_venues(settings: Settings) -> None:
+    """Raise SettingsError if [venues] asks for what `tapeline ingest` would refuse.
+
+    Named by a string: streams/ does not import connectors/.
+    """
+    importlib.import_module("tapeline.connectors.venues.live").check_venues(settings)
 
 
 def kafka_bootstrap(settings: Settings) -> str:

@@ -63,6 +63,8 @@ class PartitionStats:
     snapshot_bytes: int = 0
     duplicates: dict[int, int] = field(default_factory=dict)
     """Frames (or signals) that were seen before, by packed lane."""
+    overtaken: int = 0
+    """Messages of a live connection that another process had taken over by then."""
 
     def took(self, next_offset: int, items: int, size: int) -> None:
         """Count one record of `size` bytes with `items` in it, after which `next_offset` is due."""

@@ -20,7 +20,7 @@ from tapeline.streams.groups import inputs
 from tapeline.streams.home import Addresses, Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers import KAFKA_VERSION, Process, Progress, Servers
-from tapeline.streams.settings import Settings, check_logics, load_settings
+from tapeline.streams.settings import Settings, check_logics, check_venues, load_settings
 from tapeline.streams.supervisor import ChildState, Phase, Supervisor
 from tapeline.streams.topics import ensure_topics
 
@@ -56,6 +56,7 @@ async def run_platform(
         roles = tuple(inputs(settings))
     if roles:
         check_logics(settings)
+        check_venues(settings)
     async with Servers.start(
         home,
         kafka=settings.kafka.bootstrap_servers is None,
@@ -80,6 +81,7 @@ async def run_platform(
             if roles:
                 on_progress("starting roles")
                 await supervisor.start(*(_role(role, settings, home) for role in roles))
+                await supervisor.start(*(_venue(name, settings, home) for name in settings.venues))
             yield Platform(home, servers, supervisor)
 
 
@@ -91,11 +93,19 @@ def write_status(home: Home, addresses: Addresses, supervisor: Supervisor) -> No
 
 
 def _role(role: str, settings: Settings, home: Home) -> Process:
+    return _command(role, ("worker", role, "--instance", f"{role}-0"), settings, home)
+
+
+def _venue(name: str, settings: Settings, home: Home) -> Process:
+    return _command(f"ingest-{name}", ("ingest", name, "--plain"), settings, home)
+
+
+def _command(name: str, arguments: Sequence[str], settings: Settings, home: Home) -> Process:
     env = os.environ | {"TAPELINE_HOME": str(home.path)}
     if settings.source is not None:
         env["TAPELINE_CONFIG"] = str(settings.source)
-    command = [sys.executable, "-m", "tapeline.streams.cli", "worker", role, "--instance", f"{role}-0"]
-    return Process(role, command, log=home.logs / f"{role}.log", pid_file=home.run / f"{role}.pid", env=env)
+    command = [sys.executable, "-m", "tapeline.streams.cli", *arguments]
+    return Process(name, command, log=home.logs / f"{name}.log", pid_file=home.run / f"{name}.pid", env=env)
 
 
 def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
@@ -122,10 +132,10 @@ def run_until_signal(work: Coroutine[Any, Any, None]) -> None:
 def up(config: Path | None, servers_only: bool) -> None:
     """Run the platform on this machine until Ctrl-C.
 
-    Starts an Apache Kafka and a PostgreSQL of its own, except those that the settings name, creates the topics
-    and runs the roles normalize, logic and persist, and persist-ticks where [database] store_ticks is set. Data and
-    logs are kept in TAPELINE_HOME (~/.tapeline); every other command finds a running `up` there. A process that dies
-    is started again.
+    Starts an Apache Kafka and a PostgreSQL of its own, except those that the settings name, creates the topics,
+    runs the roles normalize, logic and persist (and persist-ticks, where [database] store_ticks is set), and reads the
+    live venues of [venues]. Data and logs are kept in TAPELINE_HOME (~/.tapeline); every other command finds a running
+    `up` there. A process that dies is started again.
 
     \b
     Examples:
@@ -166,6 +176,7 @@ def _print_where(console: Console, settings: Settings, platform: Platform, roles
         ("Kafka", f"{servers.bootstrap_servers or settings.kafka.bootstrap_servers}  ({kafka})"),
         ("Database", f"{servers.dsn or settings.database.dsn}  ({database})"),
         ("Roles", ", ".join(roles) or "none: start them with `tapeline worker`"),
+        ("Venues", ", ".join(settings.venues) if roles and settings.venues else "none: name them in [venues]"),
         ("Data", str(platform.home.path)),
         ("Logs", str(platform.home.logs)),
     ]

@@ -6,6 +6,7 @@ Whoever feeds topic `raw` (`tapeline ingest`, demo, tests) opens a `Recording` w
 
 from tapeline.connectors.venues.contract import (
     MESSAGE_BYTES_MAX,
+    FeedMessage,
     Message,
     Parsed,
     Recording,
@@ -15,11 +16,14 @@ from tapeline.connectors.venues.contract import (
     Unreadable,
     Venue,
 )
+from tapeline.connectors.venues.feed import LEASE
 from tapeline.connectors.venues.parsing import VENUES, parse_frame, warm_up
 
 __all__ = [
+    "LEASE",
     "MESSAGE_BYTES_MAX",
     "VENUES",
+    "FeedMessage",
     "Message",
     "Parsed",
     "Recording",

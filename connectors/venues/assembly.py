@@ -5,6 +5,7 @@ An `Assembly` first scans the frame. Every venue's `parse` then converts the mes
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from tapeline.connectors.venues.columns import Mask, inexact, sound
 from tapeline.connectors.venues.contract import MESSAGE_BYTES_MAX, Parsed, Reject, Sequences
-from tapeline.connectors.venues.shapes import Scanner, Stream
+from tapeline.connectors.venues.shapes import ANEW, ANY, EVENT_BITS, Scanner, Stream
 from tapeline.schemas import TICK, Flag, GapReason, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 from tapeline.schemas.frames import Int64Array
 
@@ -27,13 +28,15 @@ UNSCANNED = Scanner((), {})
 """For messages that all are the library parser's."""
 
 
+REPEATS = "repeats"
+"""State: the streams of which a new connection may send again what an earlier one gave."""
 _NONE = np.zeros(0, np.int64)
 
 
 class Part(NamedTuple):
-    """Some messages' ticks and followed numbers, in order of messages.
+    """Some events' ticks and followed numbers, in order of events.
 
-    where: (n,) the message of each tick; streams: those that the heads have, in order of their first head: slot of the
+    where: (n,) the event of each tick; streams: those that the heads have, in order of their first head: slot of the
     symbol * streams of the venue + number of the stream.
     """
 
@@ -64,13 +67,14 @@ class Assembly:
         self.state = state
         self.recv_ns = frame.recv_ns
         self.seen: dict[str, int] = {}
-        """Symbol -> the first message with it, of those that were scanned."""
+        """Symbol -> the first event with it, of those that were scanned."""
         self._scan = scan
         self._venue = venue
         self._frame = frame
         self._streams = streams
         self._symbols: dict[str, int] = {}
-        self._rejects: list[Reject] = []
+        self._rejects: list[tuple[int, RejectReason, str]] = []
+        self._gaps: list[Part] = []
         self._parts: list[Part] = []
         self._scanned = False
         self.left: Int64Array = self._scan_all(scanner.program, symbol)
@@ -108,9 +112,9 @@ class Assembly:
         )
         self._scanned = ticks_count > 0
         if self._scanned:
-            for slot, (start, size, message, _) in enumerate(slots[:slots_count].tolist()):
+            for slot, (start, size, event, _) in enumerate(slots[:slots_count].tolist()):
                 name = str(body[start : start + size], "ascii") or symbol
-                self.seen[name] = message
+                self.seen[name] = event
                 self._symbols[name] = slot
             ticks = ints[:ticks_count].view(TICK)[:, 0]
             self._parts.append(Part(ticks, where[:ticks_count], heads[:heads_count], used[:used_count]))
@@ -119,80 +123,122 @@ class Assembly:
     @property
     def scanned(self) -> tuple[Ticks, Int64Array]:
         """The ticks that were scanned and their messages; a `parse` may set what the lines do not say."""
-        return self._parts[0][:2] if self._parts else (empty_ticks(0), _NONE)
+        return (self._parts[0].ticks, self._parts[0].where >> EVENT_BITS) if self._parts else (empty_ticks(0), _NONE)
 
     def messages(self) -> Iterable[tuple[int, bytes]]:
-        """Return (index, bytes) of each message that is left and of a size worth parsing; reject the others."""
+        """Return (its first event, bytes) of each message that is left and of a size worth parsing; reject the others.
+
+        What says several things may give them the events after that, in order.
+        """
         body, ends = memoryview(self._frame.body), self._frame.ends.tolist()
         found: list[tuple[int, bytes]] = []
         for index in self.left.tolist():
             data = bytes(body[ends[index - 1] if index else 0 : ends[index]])
             if len(data) <= MESSAGE_BYTES_MAX:
-                found.append((index, data))
+                found.append((index << EVENT_BITS, data))
             else:
                 detail = f"{len(data)} bytes, the most that is parsed is {MESSAGE_BYTES_MAX}"
-                self.reject(index, RejectReason.OVERSIZED, detail)
+                self.reject(index << EVENT_BITS, RejectReason.OVERSIZED, detail)
         return found
 
-    def reject(self, index: int, reason: RejectReason, detail: str) -> None:
-        """Note that message `index` could not be processed."""
-        self._rejects.append(Reject(index, reason, detail))
+    def reject(self, event: int, reason: RejectReason, detail: str) -> None:
+        """Note that an event could not be processed."""
+        self._rejects.append((event, reason, detail))
+
+    def reject_all(self, reason: RejectReason, detail: str) -> None:
+        """Reject every message."""
+        for index in range(len(self._frame)):
+            self.reject(index << EVENT_BITS, reason, detail)
 
     def convert(
-        self, convert: Callable[[Sequence[Row]], Result], indices: Sequence[int], rows: Sequence[Row]
+        self, convert: Callable[[Sequence[Row]], Result], events: Sequence[int], rows: Sequence[Row]
     ) -> tuple[Result, Int64Array] | None:
-        """Return `convert` of the rows that are sound and their message indices, or None; reject the others."""
+        """Return `convert` of the rows that are sound and their events, or None; reject the others."""
         result, kept, faults = sound(convert, rows)
         for position, detail in faults:
-            self.reject(indices[position], RejectReason.MALFORMED, detail)
-        return None if result is None else (result, np.array(indices, np.int64)[kept])
+            self.reject(events[position], RejectReason.MALFORMED, detail)
+        return None if result is None else (result, np.array(events, np.int64)[kept])
 
     def stamp(self, ticks: Ticks, where: Int64Array, symbols: Sequence[str]) -> None:
-        """Set receive time and instrument. ticks: (n,) one a message; where: (n,) message indices; symbols: n."""
-        ticks["ts_recv_ns"] = self.recv_ns[where]
+        """Set receive time and instrument. ticks: (n,); where: (n,) their events; symbols: n."""
+        ticks["ts_recv_ns"] = self.recv_ns[where >> EVENT_BITS]
         known = self._symbols
         for symbol in dict.fromkeys(symbols):
             known.setdefault(symbol, len(known))
         ticks["instrument_id"] = [known[symbol] for symbol in symbols] if len(known) > 1 else 0
 
     def append(self, ticks: Ticks, where: Int64Array) -> None:
-        """Take ticks that are done; where: (n,) the message index of each, ascending."""
+        """Take ticks that are done; where: (n,) the event of each, ascending."""
         self._parts.append(Part(ticks, where, np.zeros(0, self._scan.HEAD), _NONE))
 
     def follow(self, stream: str, ticks: Ticks, where: Int64Array, before: Int64Array | None) -> None:
         """Compare each tick's `sequence` with the highest before it in its stream and instrument.
 
-        Not above it: the message's ticks get LATE. ticks: (n,) stamped, one a message; before: (n,) the number that
-        each says comes right before it; where that is above the highest so far, data is missing and a GAP tick stands
-        before. None: the stream's numbers may jump.
+        Not above it: the event's ticks get LATE. ticks: (n,) stamped, one an event; before: (n,) the number that each
+        says comes right before it; where that is above the highest so far, data is missing and a GAP tick stands
+        before. ANEW (or a number above its own): numbers begin anew; those before are not to be compared with what
+        follows, so where they go back a GAP tick says that, too. ANY, and None for all: the numbers may jump.
         """
         heads = np.zeros(len(ticks), self._scan.HEAD)
-        heads["message"] = where
+        heads["event"] = where
         number = next(number for number, one in enumerate(self._streams) if one.name == stream)
         streams, heads["stream"] = np.unique(ticks["instrument_id"], return_inverse=True)
         heads["sequence"] = ticks["sequence"]
-        heads["before"] = self._scan.ANY if before is None else before
+        heads["before"] = ANY if before is None else before
         heads["event_ns"] = ticks["ts_event_ns"]
         self._parts.append(Part(empty_ticks(0), _NONE, heads, streams * np.int64(len(self._streams)) + number))
 
+    @property
+    def lost(self) -> set[int]:
+        """The first events of messages that were, all or in part, rejected although their kind is read."""
+        return {
+            event >> EVENT_BITS << EVENT_BITS
+            for event, reason, _ in self._rejects
+            if reason is not RejectReason.UNKNOWN
+        }
+
+    def lose(self, event: int, symbols: Sequence[str], first: int, missing: int) -> None:
+        """Say that data of every kind is missing before an event: a GAP tick for each of the symbols.
+
+        first: the first number that is missing; missing: how many; both 0 if not known. Call it in order of events.
+        """
+        gaps, where = empty_ticks(len(symbols)), np.full(len(symbols), event, np.int64)
+        self.stamp(gaps, where, symbols)
+        gaps["ts_event_ns"] = gaps["ts_recv_ns"]
+        gaps["kind"] = Kind.GAP
+        gaps["sequence"], gaps["size"] = first, missing
+        gaps["price"] = GapReason.SEQUENCE
+        self._gaps.append(Part(gaps, where, np.zeros(0, self._scan.HEAD), _NONE))
+
+    def mark_late(self, messages: Sequence[int]) -> None:
+        """Set LATE on all ticks of some messages, named by their first events."""
+        for part in self._parts if messages else ():
+            set_flag(part.ticks, np.isin(part.where >> EVENT_BITS << EVENT_BITS, messages), Flag.LATE)
+
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
-        whole = self._scanned and len(self._parts) == 1  # then symbols are in the order of their ticks
+        # Of scanned messages alone, symbols are in the order of their ticks.
+        whole = self._scanned and len(self._parts) == 1 and not self._gaps
         ticks, where, heads, streams = self._parts[0] if whole else self._merged()
         if len(heads):
             ticks = self._follow(ticks, where, heads, streams)
         names = tuple(f"{self._venue}:{symbol}" for symbol in self._symbols)
         if not whole:
             ticks, names = _used(ticks, names)
-        return Parsed(ticks, names, tuple(sorted(self._rejects, key=lambda reject: reject.index)))
+        rejects: dict[int, Reject] = {}
+        for event, reason, detail in sorted(self._rejects, key=itemgetter(0)):
+            index = event >> EVENT_BITS
+            rejects.setdefault(index, Reject(index, reason, detail))
+        return Parsed(ticks, names, tuple(rejects.values()))
 
     def _merged(self) -> Part:
         """Return all parts as one."""
-        if not self._parts:
+        parts = [*self._gaps, *self._parts]
+        if not parts:
             return Part(empty_ticks(0), _NONE, np.zeros(0, self._scan.HEAD), _NONE)
-        ticks, where, heads, _ = (np.concatenate(columns) for columns in zip(*self._parts, strict=True))
-        heads["stream"] = np.concatenate([part.streams[part.heads["stream"]] for part in self._parts])
-        heads = heads[np.argsort(heads["message"], kind="stable")]
+        ticks, where, heads, _ = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        heads["stream"] = np.concatenate([part.streams[part.heads["stream"]] for part in parts])
+        heads = heads[np.argsort(heads["event"], kind="stable")]
         streams = {stream: number for number, stream in enumerate(dict.fromkeys(heads["stream"].tolist()))}
         heads["stream"] = [streams[stream] for stream in heads["stream"].tolist()]
         order = np.argsort(where, kind="stable")
@@ -200,10 +246,11 @@ class Assembly:
 
     def _follow(self, ticks: Ticks, where: Int64Array, heads: Heads, streams: Int64Array) -> Ticks:
         """Flag what is late, move `state` on; return the ticks with the GAP ticks among them."""
-        any_number: int = self._scan.ANY
         symbols, each = list(self._symbols), len(self._streams)
         keys = [f"{self._streams[stream % each].name}/{symbols[stream // each]}" for stream in streams.tolist()]
-        highest = np.array([self.state.get(key, any_number) for key in keys], np.int64)
+        highest = np.array([self.state.get(key, ANY) for key in keys], np.int64)
+        if self.state.get(REPEATS):
+            ticks, where, heads = self._without_repeats(ticks, where, heads, keys, highest)
         gaps = np.empty((len(heads), 4), np.int64)
         _, run = self._scan.kernels()
         gaps_count = run(heads, highest, ticks.view(np.int64).reshape(-1, TICK_WORDS), where, gaps)
@@ -215,12 +262,29 @@ class Assembly:
         shows = heads[shows]
         return np.insert(ticks, before, self._gap_ticks(shows, streams[shows["stream"]], first, missing))
 
+    def _without_repeats(
+        self, ticks: Ticks, where: Int64Array, heads: Heads, keys: Sequence[str], highest: Int64Array
+    ) -> tuple[Ticks, Int64Array, Heads]:
+        """Leave out what a new connection sends again: numbers not above the highest, until the first that is."""
+        open_keys = dict.fromkeys(str(self.state[REPEATS]).split())
+        repeated: list[int] = []
+        for number, (stream, sequence, before) in enumerate(heads[["stream", "sequence", "before"]].tolist()):
+            if keys[stream] not in open_keys:
+                continue
+            if before != ANEW and sequence <= highest[stream]:
+                repeated.append(number)
+            else:
+                del open_keys[keys[stream]]
+        self.state[REPEATS] = " ".join(open_keys)
+        kept = ~np.isin(where, heads["event"][repeated])
+        return ticks[kept], where[kept], np.delete(heads, repeated)
+
     def _gap_ticks(self, heads: Heads, streams: Int64Array, first: Int64Array, missing: Int64Array) -> Ticks:
         """Return a GAP tick before each of the heads: the numbers from `first` on are missing, so many of them."""
         symbol, stream = np.divmod(streams, len(self._streams))
         gaps = empty_ticks(len(heads))
         gaps["ts_event_ns"] = heads["event_ns"]
-        gaps["ts_recv_ns"] = self.recv_ns[heads["message"]]
+        gaps["ts_recv_ns"] = self.recv_ns[heads["event"] >> EVENT_BITS]
         gaps["instrument_id"] = symbol
         gaps["kind"] = Kind.GAP
         gaps["sequence"] = first

@@ -1,6 +1,6 @@
 """How Binance writes the messages that `scan` reads; `binance` says what they mean and parses all others.
 
-From the WebSocket documents of spot and of USD-M futures (2024-08) and from recordings, which differ in the order of
+From the WebSocket documents of spot and of both futures (2024-08) and from recordings, which differ in the order of
 fields. Each comes bare or in a combined-stream envelope.
 """
 
@@ -28,7 +28,7 @@ STREAMS = {
         Stream("bookTicker", Kind.QUOTE),
         Stream("depthUpdate", Kind.BOOK, counted=venue == "binance"),  # a futures update's ids jump
     )
-    for venue in ("binance", "binance-usdm")
+    for venue in ("binance", "binance-usdm", "binance-coinm")
 }
 _TRADE, _AGGREGATE = (ends(Kind.TRADE, stream, "CONSECUTIVE") for stream in (0, 1))
 _QUOTE, _DEPTH = ends(Kind.QUOTE, 2, "LINKED"), ends(Kind.BOOK, 3, "LINKED")
@@ -101,9 +101,16 @@ _SHAPES = {
     ],
 }
 
+_SHAPES["binance-coinm"] = [
+    (shape if end is _AGGREGATE else shape.replace('"s":"<symbol>",', '"s":"<symbol>","ps":"<text>",'), end)
+    for shape, end in _SHAPES["binance-usdm"]
+]
+_VENUE_FIELDS = {"binance": _FIELDS, "binance-usdm": _USDM_FIELDS, "binance-coinm": _USDM_FIELDS}
+
 SCANNERS = {
     venue: Scanner(
-        [(text, end) for shape, end in shapes for text in (shape, '{"stream":"<text>","data":' + shape + "}")], fields
+        [(text, end) for shape, end in shapes for text in (shape, '{"stream":"<text>","data":' + shape + "}")],
+        _VENUE_FIELDS[venue],
     )
-    for (venue, shapes), fields in zip(_SHAPES.items(), (_FIELDS, _USDM_FIELDS), strict=True)
+    for venue, shapes in _SHAPES.items()
 }

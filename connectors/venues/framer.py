@@ -4,7 +4,7 @@ Unless `flush` is called, messages and settings alone decide where a frame ends:
 every time.
 """
 
-from tapeline.connectors.venues.contract import Message
+from tapeline.connectors.venues.contract import FeedMessage, Message
 from tapeline.schemas import RECORD_BYTES_MAX, FrameFlag, RawFrame
 from tapeline.schemas.frames import CHECKSUM_BYTES, HEADER_BYTES, PER_MESSAGE_BYTES, SOURCE_BYTES_MAX
 
@@ -29,8 +29,9 @@ class Framer:
     changes records only through `wait_ns`.
     """
 
-    def __init__(self, source: str, messages_max: int, wait_ns: int | None = None) -> None:
+    def __init__(self, source: str, messages_max: int, wait_ns: int | None = None, *, epoch: int = 0) -> None:
         self.source = source
+        self.epoch = epoch
         self.messages = 0  # taken so far = the number of the next one
         self.time_ns = 0
         self._messages_max = messages_max
@@ -75,6 +76,16 @@ class Framer:
             frames += self._close()
         return frames
 
+    def say(self, said: FeedMessage) -> list[RawFrame]:
+        """Take what the feed itself says, which gets a frame of its own; return the frames that are complete now."""
+        frames = self.advance(said.recv_ns) + self._close()
+        self.time_ns = max(self.time_ns, said.recv_ns)
+        if self._next_time_ns is None:
+            self._next_time_ns = _next_second(self.time_ns)
+        frame = self._build(self.messages, [said.recv_ns], [said.event.encode()], FrameFlag.FEED)
+        self.messages += 1
+        return [*frames, frame]
+
     def skip(self) -> list[RawFrame]:
         """Give a number to a message that goes into no frame; return the frame that ends before it."""
         # Readers know a new session by message 0: if that goes into no frame, an empty one opens the session.
@@ -105,8 +116,7 @@ class Framer:
     def _close(self) -> list[RawFrame]:
         if not self._data:
             return []
-        first = self.messages - len(self._data)
-        frames = [RawFrame.build(self.source, first, self._recv_ns, self._data, time_ns=self.time_ns)]
+        frames = [self._build(self.messages - len(self._data), self._recv_ns, self._data)]
         self._recv_ns, self._data, self._bytes = [], [], 0
         if self._next_time_ns is not None and self.time_ns >= self._next_time_ns:
             frames.append(self._time_record())
@@ -114,7 +124,10 @@ class Framer:
         return frames
 
     def _time_record(self, flags: FrameFlag = FrameFlag.NONE) -> RawFrame:
-        return RawFrame.build(self.source, self.messages, [], [], time_ns=self.time_ns, flags=flags)
+        return self._build(self.messages, [], [], flags)
+
+    def _build(self, first: int, recv_ns: list[int], data: list[bytes], flags: FrameFlag = FrameFlag.NONE) -> RawFrame:
+        return RawFrame.build(self.source, first, recv_ns, data, time_ns=self.time_ns, flags=flags, epoch=self.epoch)
 
 
 def _next_second(time_ns: int) -> int:

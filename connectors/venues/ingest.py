@@ -4,9 +4,6 @@ Options and words only: `pump` sends, the venues' `*_recording` modules read.
 """
 
 import asyncio
-import ctypes
-import re
-import signal
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
@@ -19,7 +16,9 @@ import click
 from confluent_kafka import TopicPartition
 
 from tapeline.connectors.venues import binance_recording, lean_recording
+from tapeline.connectors.venues.command import STOPPED, give_memory_back, progress_options, speed_option, stop_at_signal
 from tapeline.connectors.venues.contract import Recording
+from tapeline.connectors.venues.live.command import configured, live_options, read_live
 from tapeline.connectors.venues.progress import clock, progress
 from tapeline.connectors.venues.pump import Summary
 from tapeline.connectors.venues.pump import ingest as pump
@@ -31,27 +30,20 @@ from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
 from tapeline.streams.state import LogReader
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOPPED = 130
-"""Exit status after Ctrl-C."""
-M_MMAP_THRESHOLD, LARGE_BYTES = -3, 128 * 1024
-"""glibc's `mallopt`: from this size on, memory goes back to the system as soon as it is freed."""
-SPEED_HELP = "max, or 1x (as it was recorded), 10x, any NUMBERx [default: max]."
-
-
-class Speed(click.ParamType):
-    """`max`, or feed seconds a second such as 1x, 10x, 0.5x."""
-
-    name = "max|1x|10x"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        """Return the pace, None for `max`."""
-        if value == "max" or value is None:
-            return None
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)x", str(value))
-        if not match or not 0.001 <= float(match[1]) <= 100_000:
-            self.fail(f"{value!r} is no speed: write max, 1x (as it was recorded), 10x or any NUMBERx", param, ctx)
-        return float(match[1])
+EXAMPLES = {
+    "binance-usdm": "BTCUSDT,ETHUSDT",
+    "binance-coinm": "BTCUSD_PERP",
+    "coinbase": "BTC-USD,ETH-USD",
+    "coinbase-exchange": "BTC-USD,ETH-USD",
+    "kraken": "BTC/USD,ETH/USD",
+    "bybit": "BTCUSDT,ETHUSDT",
+    "bybit-linear": "BTCUSDT,ETHUSDT",
+    "bybit-inverse": "BTCUSD",
+    "okx": "BTC-USDT,BTC-USDT-SWAP",
+    "bitstamp": "btcusd,ethusd",
+    "alpaca": "SPY,AAPL",
+}
+"""Live venue -> symbols, as it spells them."""
 
 
 class Moment(click.ParamType):
@@ -76,21 +68,14 @@ class Moment(click.ParamType):
         return round(moment.timestamp() * 1000) * 1_000_000
 
 
-def _give_memory_back() -> None:
-    """Keep the allocator from raising LARGE_BYTES by itself, or a feed keeps what its worst stall took, for ever."""
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # glibc's
-        mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
-
-
 def _sends(command: Callable[..., Recording]) -> Callable[..., int]:
     """Give a command that opens a recording the options that all venues share, and let it send the recording."""
 
-    @click.option("--speed", type=Speed(), default="max", metavar="SPEED", help=SPEED_HELP)
-    @click.option("--plain", is_flag=True, help="Plain lines of progress instead of a live bar.")
-    @click.option("--quiet", is_flag=True, help="No progress and no summary.")
+    @speed_option
+    @progress_options
     @pass_settings
     def run(settings: Settings, /, speed: float | None, plain: bool, quiet: bool, **options: Any) -> int:
-        _give_memory_back()
+        give_memory_back()
         return asyncio.run(_send(settings, command(**options), speed, plain=plain, quiet=quiet))
 
     return update_wrapper(run, command)
@@ -98,16 +83,7 @@ def _sends(command: Callable[..., Recording]) -> Callable[..., int]:
 
 async def _send(settings: Settings, recording: Recording, speed: float | None, *, plain: bool, quiet: bool) -> int:
     bootstrap = kafka_bootstrap(settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def ask_to_stop() -> None:
-        stop.set()
-        for number in STOP_SIGNALS:  # a second one ends it at once, should the broker be away
-            loop.remove_signal_handler(number)
-
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, ask_to_stop)
+    stop = stop_at_signal()
     started = monotonic()
     kafka, compression = settings.kafka.librdkafka(bootstrap), settings.frames.compression
     async with Producer(kafka, compression=compression) as producer:
@@ -163,28 +139,80 @@ def ingest() -> None:
       tapeline ingest binance btcusdt_20240808.gz --speed 10x
       tapeline ingest lean equity_usa_tick_spy_20131007_trade.zip
       tapeline ingest sim --seed 7 --seconds 60 --speed 1x
+      tapeline ingest kraken --symbols BTC/USD --streams trade,quote,depth
 
     Ctrl-C stops it: what was sent is confirmed first, then it says how far it got (exit status 130).
     """
 
 
 @ingest.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--market", type=click.Choice(["spot", "usdm"]), help="[default: told by the first messages]")
-@click.option("--connection", metavar="NAME", help="Second part of the source [default: the file's name].")
-@_sends
-def binance(file: Path, market: binance_recording.Market | None, connection: str | None) -> Recording:
-    """Send a recording of Binance spot or USD-M futures messages.
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--market", type=click.Choice(["spot", "usdm"]), help="Of FILE [default: told by the first messages].")
+@click.option("--connection", metavar="NAME", help="Of FILE: second part of the source [default: the file's name].")
+@live_options
+@speed_option
+@progress_options
+@pass_settings
+def binance(
+    settings: Settings,
+    /,
+    file: Path | None,
+    market: binance_recording.Market | None,
+    connection: str | None,
+    symbols: str | None,
+    streams: str | None,
+    speed: float | None,
+    plain: bool,
+    quiet: bool,
+) -> int:
+    """Read Binance spot live, or send a recording of spot or USD-M futures messages.
 
     FILE has `<receive time in ns> <message>` a line, plain or gzip: trade, aggTrade, bookTicker and depth streams, and
-    the REST depth snapshot.
+    the REST depth snapshot. Without it the live market is read, until Ctrl-C.
 
     \b
     Examples:
+      tapeline ingest binance --symbols BTCUSDT,ETHUSDT --streams trade,quote,depth
       tapeline ingest binance btcusdt_20240808.gz
       tapeline ingest binance btcusdt.txt --market spot --speed 1x
     """
-    return binance_recording.open_recording(file, market, connection)
+    if file is None:
+        if (market, connection, speed) != (None, None, None):
+            raise click.UsageError("--market, --connection and --speed are for a FILE")
+        asked = configured(settings, "binance", symbols, streams)
+        return read_live(settings, "binance", asked, plain=plain, quiet=quiet)
+    if (symbols, streams) != (None, None):
+        raise click.UsageError("--symbols and --streams are for the live market, not for a FILE")
+    give_memory_back()
+    recording = binance_recording.open_recording(file, market, connection)
+    return asyncio.run(_send(settings, recording, speed, plain=plain, quiet=quiet))
+
+
+def _live(venue: str) -> None:
+    """Make the command of a live venue."""
+
+    @live_options
+    @progress_options
+    @pass_settings
+    def read(settings: Settings, /, symbols: str | None, streams: str | None, plain: bool, quiet: bool) -> int:
+        give_memory_back()
+        asked = configured(settings, venue, symbols, streams)
+        return read_live(settings, venue, asked, plain=plain, quiet=quiet)
+
+    read.__doc__ = f"""Read {venue} live, until Ctrl-C.
+
+    What is not given as an option is taken from [venues.{venue}] of tapeline.toml.
+
+    \b
+    Examples:
+      tapeline ingest {venue} --symbols {EXAMPLES[venue]}
+      tapeline ingest {venue} --symbols {EXAMPLES[venue]} --streams trade
+    """
+    ingest.command(venue)(read)
+
+
+for _venue in EXAMPLES:
+    _live(_venue)
 
 
 @ingest.command()

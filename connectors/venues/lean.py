@@ -24,7 +24,18 @@ import numpy as np
 from tapeline.connectors.venues.assembly import UNSCANNED, Assembly, flag_inexact, flag_quotes, set_flag
 from tapeline.connectors.venues.columns import MalformedError, decimals
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
-from tapeline.connectors.venues.shapes import CELL, Column, Field, Scanner, bits, decimal, ends, integer, sets
+from tapeline.connectors.venues.shapes import (
+    CELL,
+    EVENT_BITS,
+    Column,
+    Field,
+    Scanner,
+    bits,
+    decimal,
+    ends,
+    integer,
+    sets,
+)
 from tapeline.schemas import Flag, Kind, RawFrame, RejectReason, Ticks, empty_ticks
 from tapeline.schemas.frames import Int64Array
 
@@ -110,8 +121,7 @@ def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
         file = _file_of(frame.source)
     except ValueError as error:
         assembly = Assembly("lean", frame, state)
-        for index in range(len(frame)):
-            assembly.reject(index, RejectReason.UNKNOWN, f"source {frame.source}: {error}"[:300])
+        assembly.reject_all(RejectReason.UNKNOWN, f"source {frame.source}: {error}"[:300])
         return assembly.parsed()
     scanner = SCANNERS[file.security, file.what] if scanned else UNSCANNED
     assembly = Assembly("lean", frame, state, scanner=scanner, symbol=file.symbol.upper())
@@ -127,24 +137,24 @@ def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
 def _parse_left(file: LeanFile, first_message: int, assembly: Assembly) -> None:
     """Parse the lines that were not scanned."""
     width, convert = LINES[file.security, file.what]
-    indices: list[int] = []
+    events: list[int] = []
     rows: list[Fields] = []
-    for index, data in assembly.messages():
+    for event, data in assembly.messages():
         try:
             fields = data.rstrip(b"\r").decode("ascii").split(",")
         except UnicodeDecodeError:
-            assembly.reject(index, RejectReason.MALFORMED, "not ASCII")
+            assembly.reject(event, RejectReason.MALFORMED, "not ASCII")
             continue
         if len(fields) != width:
             detail = f"{len(fields)} fields instead of the {width} of {file.security} {file.what}s"
-            assembly.reject(index, RejectReason.MALFORMED, detail)
+            assembly.reject(event, RejectReason.MALFORMED, detail)
             continue
-        indices.append(index)
+        events.append(event)
         rows.append(fields)
-    if rows and (converted := assembly.convert(partial(convert, file), indices, rows)) is not None:
+    if rows and (converted := assembly.convert(partial(convert, file), events, rows)) is not None:
         ticks, where = converted
         assembly.stamp(ticks, where, [file.symbol.upper()] * len(ticks))
-        ticks["sequence"] = first_message + where + 1
+        ticks["sequence"] = first_message + (where >> EVENT_BITS) + 1
         assembly.append(ticks, where)
 
 

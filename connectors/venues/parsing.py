@@ -1,12 +1,36 @@
 """Which venue a raw frame is of, and so whose `parse` reads it. agents/normalize calls `parse_frame`."""
 
-from tapeline.connectors.venues import binance, lean, sim
+from tapeline.connectors.venues import (
+    alpaca,
+    binance,
+    bitstamp,
+    bybit,
+    coinbase,
+    coinbase_exchange,
+    kraken,
+    lean,
+    okx,
+    sim,
+)
 from tapeline.connectors.venues.assembly import Assembly
 from tapeline.connectors.venues.binance_shapes import SCANNERS
 from tapeline.connectors.venues.contract import Parsed, Sequences, Venue
-from tapeline.schemas import RawFrame, RejectReason
+from tapeline.connectors.venues.feed import parse_feed
+from tapeline.schemas import FrameFlag, RawFrame, RejectReason
 
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (binance.SPOT, binance.USDM, lean.VENUE, sim.VENUE)}
+_ALL = (
+    *(binance.SPOT, binance.USDM, binance.COINM),
+    *(bybit.SPOT, bybit.LINEAR, bybit.INVERSE),
+    coinbase.VENUE,
+    coinbase_exchange.VENUE,
+    kraken.VENUE,
+    okx.VENUE,
+    bitstamp.VENUE,
+    alpaca.VENUE,
+    lean.VENUE,
+    sim.VENUE,
+)
+VENUES: dict[str, Venue] = {venue.name: venue for venue in _ALL}
 """Name (the part of a source before the slash) -> venue."""
 
 
@@ -18,11 +42,10 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
     name = frame.source.partition("/")[0]
     venue = VENUES.get(name)
     if venue is not None:
-        return venue.parse(frame, state)
+        return parse_feed(venue, frame, state) if frame.flags & FrameFlag.FEED else venue.parse(frame, state)
     assembly = Assembly(name, frame, state)
-    for index in range(len(frame)):
-        detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
-        assembly.reject(index, RejectReason.UNKNOWN, detail)
+    detail = f"no venue {name!r} (source {frame.source}): this version reads {', '.join(VENUES)}"
+    assembly.reject_all(RejectReason.UNKNOWN, detail)
     return assembly.parsed()
 
 

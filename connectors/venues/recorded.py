@@ -1,6 +1,6 @@
-"""Read the lines of a recorded file, plain, gzip or zip, in bounded memory and without losing any in silence.
+"""Read the lines of a recorded file, plain, gzip, zip or zstd, in bounded memory and without losing any in silence.
 
-Used by the venues' `open_recording`. A line keeps every byte but its newline.
+Used by the venues' `open_recording` and by `capture`. A line keeps every byte but its newline.
 """
 
 import os
@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tapeline.connectors.venues.contract import RecordingError
+from tapeline.connectors.venues.zstandard import zstd
 
 CHUNK_BYTES = 256 * 1024
 PACKED_BYTES = 64 * 1024
-"""Read at a time from a gzip file; deflate makes at most 1,032 times as much of it."""
+"""Read at a time from a packed file; deflate makes at most 1,032 times as much of it, zstd is unpacked in chunks."""
 LINE_BYTES_MAX = 64 * 1024 * 1024
 """A longer line means that this is no recording; it is not gathered in memory."""
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class LineFile:
@@ -53,7 +55,7 @@ class LineFile:
                         yield from others[:-1]
                         count += len(others) - 1
                         rest, rest_bytes = [others[-1]], len(others[-1])
-            except (zlib.error, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+            except (zlib.error, zstd.ZstdError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
                 raise RecordingError(
                     f"{self.path}: damaged after line {count} ({error}); everything before it was read. "
                     "Get the file again, or go on with what there is"
@@ -76,6 +78,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
         yield from _gunzip(file)
     elif magic == ZIP_MAGIC:
         yield from _unzip(file)
+    elif magic == ZSTD_MAGIC:
+        yield from _unzstd(file)
     else:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
@@ -95,6 +99,20 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
                 member = zlib.decompressobj(wbits=31)
     if begun:
         raise EOFError("the gzip data stops before its end")
+
+
+def _unzstd(file: BinaryIO) -> Iterator[bytes]:
+    frame = zstd.ZstdDecompressor()
+    begun = False
+    while packed := file.read(PACKED_BYTES):
+        while packed or not (frame.needs_input or frame.eof):
+            if frame.eof:  # another frame follows
+                frame = zstd.ZstdDecompressor()
+            yield frame.decompress(packed, CHUNK_BYTES)
+            begun = not frame.eof
+            packed = frame.unused_data if frame.eof else b""
+    if begun:
+        raise EOFError("the zstd data stops before its end")
 
 
 def _unzip(file: BinaryIO) -> Iterator[bytes]:

@@ -29,6 +29,7 @@ from tapeline.connectors.venues.lexing import (
     skip_text,
     word_at,
 )
+from tapeline.connectors.venues.shapes import ANEW, ANY, EVENT_BITS
 
 NOTHING, INTEGER, DECIMAL, SYMBOL, TEXT, CELL, LEVELS, SET, END = range(9)
 """Codes of operations: what comes after the literal."""
@@ -64,20 +65,17 @@ OP = np.dtype(
 
 HEAD = np.dtype(
     [
-        ("message", "<i8"),
+        ("event", "<i8"),
         ("stream", "<i8"),  # which of the streams that the frame has
         ("sequence", "<i8"),
-        ("before", "<i8"),  # the number that comes right before; ANY: it may jump
+        ("before", "<i8"),  # the number that comes right before; or ANY, ANEW
         ("event_ns", "<i8"),
     ]
 )
-"""A message whose number is followed."""
+"""An event whose number is followed."""
 
-SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("message", "<i8"), ("hash", "<u8")])
-"""A symbol: where in the body it stands, and the first message with it. Slots are in the order of those."""
-
-ANY = -(2**63)
-"""No number: see HEAD, and of a stream that was not seen yet."""
+SLOT = np.dtype([("start", "<i8"), ("size", "<i8"), ("event", "<i8"), ("hash", "<u8")])
+"""A symbol: where in the body it stands, and the first event with it. Slots are in the order of those."""
 
 BODY_BYTES_MIN = 8
 """Of a frame that is scanned: `lexing` reads so many at once."""
@@ -144,7 +142,7 @@ def _scan(
 
     body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
     venue has. Written: ints, floats: (capacity, 8), two views of the ticks, whose instrument is their symbol's slot;
-    registers: (BITS,); where: (capacity,) the message of each tick; heads: (n,) HEAD; used: (n,) the streams they have,
+    registers: (BITS,); where: (capacity,) the event of each tick; heads: (n,) HEAD; used: (n,) the streams they have,
     in order: slot * streams + number of the stream; places: (n * streams,) zeros; slots: (n,) SLOT; buckets: zeros, in
     number a power of two above n; left: (n,) the messages that are not scanned. A message that finds no room is left.
     """
@@ -241,7 +239,7 @@ def _scan(
                     slots[slot].start = symbol_at - base
                     slots[slot].size = symbol_size
                     slots[slot].hash = symbol_hash
-                    slots[slot].message = index
+                    slots[slot].event = index << EVENT_BITS
                     matched = True
                     break
                 if (
@@ -271,7 +269,7 @@ def _scan(
             ints[tick, 1] = recv_ns[index]
             ints[tick, 2] = sequence
             ints[tick, 3] |= bits
-            where[tick] = index
+            where[tick] = index << EVENT_BITS
         ints[next_row - 1, 3] |= op.last_bits
         row = next_row
         if op.follow != UNFOLLOWED:
@@ -280,7 +278,7 @@ def _scan(
                 used[used_count] = stream
                 used_count += 1
                 places[stream] = used_count
-            heads[head].message = index
+            heads[head].event = index << EVENT_BITS
             heads[head].stream = places[stream] - 1
             heads[head].sequence = sequence
             heads[head].before = before
@@ -292,20 +290,28 @@ def _scan(
 def _follow(heads: Any, highest: Any, ints: Any, where: Any, gaps: Any) -> Any:
     """Compare each number with the highest before it in its stream; return how many gaps there are.
 
-    The ticks of one that is not above it get LATE; where more than the one before it is missing there is a gap.
-    heads: (n,) HEAD; ints: (ticks, 8) int64 and where: (ticks,) their messages, both in order of messages. Written:
-    highest: of each stream, ANY where it was not seen yet; gaps: (n, 4) the head, the tick that the gap comes before,
-    the first number that is missing, and how many are.
+    The ticks of one that is not above it get LATE; where more than the one before it is missing there is a gap, and
+    where numbers begin anew below it, too. heads: (n,) HEAD; ints: (ticks, 8) int64 and where: (ticks,) their events,
+    both in order of events. Written: highest: of each stream, ANY where it was not seen yet; gaps: (n, 4) the head, the
+    tick that the gap comes before, the first number that is missing, and how many are, 0 where that is not known.
     """
     tick, gaps_count = 0, 0
     for number in range(len(heads)):
         head = heads[number]
-        while tick < len(where) and where[tick] < head.message:
+        while tick < len(where) and where[tick] < head.event:
             tick += 1
-        before = head.sequence - 1 if head.before == ANY else head.before
+        before = head.sequence - 1 if head.before == ANY or head.before == ANEW else head.before
         last = before if highest[head.stream] == ANY else highest[head.stream]
+        if head.before == ANEW or head.sequence < before:
+            if head.before != ANEW or head.sequence < last:
+                gaps[gaps_count, 0] = number
+                gaps[gaps_count, 1] = tick
+                gaps[gaps_count, 2] = gaps[gaps_count, 3] = 0
+                gaps_count += 1
+            highest[head.stream] = head.sequence
+            continue
         if head.sequence <= last:
-            while tick < len(where) and where[tick] == head.message:
+            while tick < len(where) and where[tick] == head.event:
                 ints[tick, 3] |= LATE
                 tick += 1
             continue

@@ -32,6 +32,11 @@ Program = npt.NDArray[np.void]
 LITERAL_BYTES_MAX = 8
 INTEGER_DIGITS_MAX = 19
 
+EVENT_BITS = 24
+"""An event of a frame is named by its message's index, shifted by so many bits, + its number in that message."""
+ANY, ANEW = -(2**63), 1 - 2**63
+"""In place of the number that comes right before: numbers may jump; they begin anew with this one (a full picture)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

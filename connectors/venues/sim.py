@@ -39,25 +39,25 @@ def parse(frame: RawFrame, state: Sequences, *, scanned: bool = True) -> Parsed:
 def _parse_left(assembly: Assembly) -> None:
     """Parse the messages that were not scanned."""
     found: dict[str, tuple[list[int], list[Row]]] = {kind: ([], []) for kind in KINDS}
-    takes = {kind: (KINDS[kind][0], indices.append, rows.append) for kind, (indices, rows) in found.items()}
-    for index, data in assembly.messages():
+    takes = {kind: (KINDS[kind][0], events.append, rows.append) for kind, (events, rows) in found.items()}
+    for event, data in assembly.messages():
         try:
             message = orjson.loads(data)
-            pick, add_index, add_row = takes[message["type"]]
+            pick, add_event, add_row = takes[message["type"]]
         except orjson.JSONDecodeError as error:
-            assembly.reject(index, RejectReason.MALFORMED, f"not JSON: {error}")
+            assembly.reject(event, RejectReason.MALFORMED, f"not JSON: {error}")
             continue
         except (TypeError, KeyError):
-            assembly.reject(index, RejectReason.UNKNOWN, "not a trade, quote or status object")
+            assembly.reject(event, RejectReason.UNKNOWN, "not a trade, quote or status object")
             continue
         try:
             add_row(pick(message))
         except KeyError as error:
-            assembly.reject(index, RejectReason.MALFORMED, f"{message['type']} without field {error}")
+            assembly.reject(event, RejectReason.MALFORMED, f"{message['type']} without field {error}")
             continue
-        add_index(index)
-    for kind, (indices, rows) in found.items():
-        converted = assembly.convert(KINDS[kind][1], indices, rows) if rows else None
+        add_event(event)
+    for kind, (events, rows) in found.items():
+        converted = assembly.convert(KINDS[kind][1], events, rows) if rows else None
         if converted is not None:
             (symbol, ticks), where = converted
             assembly.stamp(ticks, where, symbol)

@@ -13,6 +13,7 @@ from tests.chaos.inputs import NAMES
 from tests.chaos.run import Outcome
 from tests.chaos.scenario import MEANING, Kind, draw
 from tests.chaos.session import UndisturbedError, session
+from tests.chaos.venues import disturb_venues
 
 FOLDER = Path(".chaos")
 KINDS = "\n".join(f"  {kind:<12} {what}" for kind, what in MEANING.items())
@@ -30,6 +31,7 @@ Examples:
   python -m tests.chaos --minutes 10 --seed 1000
   python -m tests.chaos --runs 5 --seed 7 --kinds kill,twin
   python -m tests.chaos --runs 1 --seed 42 --keep       the run of seed 42 again, with all its logs
+  python -m tests.chaos --venues --runs 500             live clients against a venue that fails in every way
 """
 
 
@@ -39,9 +41,12 @@ Examples:
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no run after so long.")
 @click.option("--kinds", help="Only these, with commas between them; a seed gives another scenario then.")
 @click.option("--short", is_flag=True, help="No long absences: broker and database are away for seconds only.")
+@click.option("--venues", is_flag=True, help="Disturb live clients of venues instead of roles and servers.")
 @click.option("--keep", is_flag=True, help="Keep the logs of every run, not only of those that differ.")
-def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool, keep: bool) -> None:
+def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool, venues: bool, keep: bool) -> None:
     """Run the command line."""
+    if venues:
+        sys.exit(disturb_venues(range(seed, seed + runs), minutes))
     allowed = [_kind(name.strip()) for name in kinds.split(",")] if kinds else list(Kind)
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + minutes * 60 if minutes else float("inf")

@@ -52,8 +52,9 @@ def raw_frames(draw: st.DrawFn) -> RawFrame:
     """Any frame that can be sent, with and without messages."""
     messages = draw(st.lists(st.binary(max_size=100), max_size=20))
     times = draw(st.lists(int64, min_size=len(messages), max_size=len(messages)))
-    flags = draw(st.sampled_from([FrameFlag.NONE, FrameFlag.END]))
-    return RawFrame.build(draw(sources), draw(int64), times, messages, time_ns=draw(int64), flags=flags)
+    flags = draw(st.sampled_from([FrameFlag.NONE, FrameFlag.END, FrameFlag.FEED]))
+    epoch = draw(st.integers(0, 2**16 - 1))
+    return RawFrame.build(draw(sources), draw(int64), times, messages, time_ns=draw(int64), flags=flags, epoch=epoch)
 
 
 snapshots = st.builds(

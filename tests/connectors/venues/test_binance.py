@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tapeline.connectors.venues import MESSAGE_BYTES_MAX, Parsed, Sequences, parse_frame
+from tapeline.connectors.venues import MESSAGE_BYTES_MAX, VENUES, Parsed, Sequences, parse_frame
 from tapeline.schemas import Flag, GapReason, Kind, RawFrame, RejectReason
 
 MS = 1_000_000
@@ -36,6 +36,10 @@ SNAPSHOT = {"lastUpdateId": 90, "bids": [["9.0", "1"], ["8.0", "2"]], "asks": [[
 KINDS: dict[str, list[dict[str, Any]]] = {
     "binance": [TRADE, AGGREGATE, SPOT_QUOTE, SPOT_DEPTH, SNAPSHOT],
     "binance-usdm": [TRADE, AGGREGATE, USDM_QUOTE, USDM_DEPTH, SNAPSHOT | {"T": 8, "E": 9}],
+    "binance-coinm": [
+        *(TRADE, AGGREGATE, USDM_QUOTE | {"ps": "BTCUSD"}, USDM_DEPTH | {"ps": "BTCUSD"}),
+        SNAPSHOT | {"T": 8, "E": 9, "symbol": "BTCUSDT", "pair": "BTCUSD"},
+    ],
 }
 
 
@@ -95,6 +99,34 @@ def test_a_snapshot_without_one_symbol_is_rejected() -> None:
     parse(TRADE, state=state)
     parse(TRADE | {"s": "ETHUSDT"}, state=state)
     assert len(parse(SNAPSHOT, state=state).rejects) == 1
+
+
+@pytest.mark.parametrize("venue", KINDS)
+def test_a_snapshot_by_rest_is_of_the_symbol_that_was_asked_for(venue: str) -> None:
+    body = KINDS[venue][-1]
+    frame = RawFrame.build(f"{venue}/x", 9, [RECV_NS + 1], [json.dumps(body).encode()])
+    snapshot = VENUES[venue].snapshot
+    assert snapshot is not None
+    state: Sequences = {}
+    parsed = snapshot(frame, "ETHUSDT", state)
+    assert parsed.names == (f"{venue}:ETHUSDT",)
+    assert rows(parsed) == rows(parse(TRADE, body, venue=venue))[1:]
+    assert state == {}
+    answers: list[Any] = [{"code": -1121, "msg": "Invalid symbol."}, [], 7, body | {"bids": None}]
+    for answer in answers:
+        data = json.dumps(answer).encode()
+        assert len(snapshot(RawFrame.build(f"{venue}/x", 9, [RECV_NS], [data]), "ETHUSDT", {}).rejects) == 1
+
+
+def test_coinm_names_the_symbol_of_a_snapshot() -> None:
+    parsed = parse(KINDS["binance-coinm"][-1], venue="binance-coinm")
+    assert parsed.names == ("binance-coinm:BTCUSDT",)
+    assert parse(SNAPSHOT | {"symbol": 7}, venue="binance-coinm").rejects[0].reason is RejectReason.MALFORMED
+
+
+def test_an_empty_snapshot_is_a_tick_without_side() -> None:
+    (row,) = rows(parse(TRADE, SNAPSHOT | {"bids": [], "asks": []}))[1:]
+    assert row == (Kind.BOOK, RECV_NS + 1, 90, 0, Flag.SNAPSHOT | Flag.LAST, 0, 0, 0, 0)
 
 
 def test_a_partial_depth_stream_names_its_symbol() -> None:

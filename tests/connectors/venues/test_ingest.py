@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from tapeline.connectors.venues import Recording, RecordingError
-from tapeline.connectors.venues.ingest import Moment, Speed, ingest, words
+from tapeline.connectors.venues.command import Speed
+from tapeline.connectors.venues.ingest import Moment, ingest, words
 from tapeline.connectors.venues.progress import clock, progress, state
 from tapeline.connectors.venues.pump import Summary
 from tapeline.schemas import TapelineError
@@ -49,8 +50,9 @@ def test_a_moment_has_a_zone() -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["nowhere"], "no venue 'nowhere': there are binance, lean, sim"),
-        (["binance"], "Missing argument 'FILE'"),
+        (["nowhere"], "no venue 'nowhere': there are binance, "),
+        (["binance", "--speed", "1x"], "are for a FILE"),
+        (["binance", "x", "--symbols", "BTCUSDT"], "for the live market"),
         (["sim", "--speed", "quick"], "write max, 1x"),
         (["binance", "x", "--market", "options"], "'spot', 'usdm'"),
         (["sim", "--start", "soon"], "with its zone"),

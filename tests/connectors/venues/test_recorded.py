@@ -1,6 +1,7 @@
-"""Recorded files: plain, gzip, zip; damaged ones give every line before the damage and an error that says where."""
+"""Recorded files: plain, gzip, zip, zstd; damaged ones give every line before and an error that says where."""
 
 import gzip
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tapeline.connectors.venues import Message, RecordingError, Unreadable, recorded
 from tapeline.connectors.venues.binance_recording import open_recording
 from tapeline.connectors.venues.recorded import LineFile
+from tapeline.connectors.venues.zstandard import zstd
 from tapeline.schemas import RejectReason
 
 LINES = [b"line %d" % number for number in range(20_000)]
@@ -34,6 +36,14 @@ def zipped(path: Path) -> None:
         archive.writestr("lines.csv", TEXT)
 
 
+def packed(path: Path) -> None:
+    path.write_bytes(zstd.compress(TEXT, options={zstd.CompressionParameter.checksum_flag: 1}))
+
+
+def packed_in_frames(path: Path) -> None:
+    path.write_bytes(zstd.compress(TEXT[:1000]) + zstd.compress(b"") + zstd.compress(TEXT[1000:]))
+
+
 def read(path: Path) -> tuple[list[bytes], str | None]:
     """All lines, and the error that ended them."""
     lines = []
@@ -45,7 +55,7 @@ def read(path: Path) -> tuple[list[bytes], str | None]:
     return lines, None
 
 
-@pytest.mark.parametrize("write", [plain, gzipped, gzipped_twice, zipped])
+@pytest.mark.parametrize("write", [plain, gzipped, gzipped_twice, zipped, packed, packed_in_frames])
 def test_every_form_gives_the_lines(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path / "file")
     file = LineFile(tmp_path / "file")
@@ -53,21 +63,21 @@ def test_every_form_gives_the_lines(tmp_path: Path, write: Callable[[Path], None
     assert file.read_bytes == file.total_bytes == (tmp_path / "file").stat().st_size
 
 
-@pytest.mark.parametrize("write", [gzipped, gzipped_twice])
-def test_a_cut_gzip_file_gives_what_there_is_and_says_so(tmp_path: Path, write: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("write", [gzipped, gzipped_twice, packed_in_frames])
+def test_a_cut_file_gives_what_there_is_and_says_so(tmp_path: Path, write: Callable[[Path], None]) -> None:
     path = tmp_path / "file"
     write(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     lines, error = read(path)
-    assert 1000 < len(lines) < len(LINES)
+    assert 100 < len(lines) < len(LINES)
     assert lines == LINES[: len(lines)]
     assert error is not None
     assert f"damaged after line {len(lines)} " in error
 
 
 def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
-    for write in (gzipped, zipped):
+    for write in (gzipped, zipped, packed):
         path = tmp_path / write.__name__
         write(path)
         data = bytearray(path.read_bytes())
@@ -92,6 +102,16 @@ def test_a_zip_file_of_several_is_an_error_that_names_them(tmp_path: Path) -> No
         archive.writestr("a.csv", "1")
         archive.writestr("b.csv", "2")
     assert "holds 2 files (a.csv, b.csv)" in str(read(path)[1])
+
+
+def test_a_little_file_that_unpacks_to_very_much_is_read_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(zstd.compress(b"first\n" + bytes(2 * recorded.LINE_BYTES_MAX)))
+    tracemalloc.start()
+    lines, error = read(tmp_path / "file")
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (lines, "line 2: longer than" in str(error)) == ([b"first"], True)
+    assert peak_bytes < 1.2 * recorded.LINE_BYTES_MAX
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2, 3, 7])

@@ -43,12 +43,14 @@ FOREX = "lean/forex-fxcm/eurusd/20140508/quote"
 PARSERS: dict[str, Callable[..., Parsed]] = {
     "binance": partial(binance.parse, "binance"),
     "binance-usdm": partial(binance.parse, "binance-usdm"),
+    "binance-coinm": partial(binance.parse, "binance-coinm"),
     "sim": sim.parse,
     "lean": lean.parse,
 }
 SOURCES: dict[str, tuple[Scanner, Sequence[Stream]]] = {
     "binance/x": (SCANNERS["binance"], STREAMS["binance"]),
     "binance-usdm/x": (SCANNERS["binance-usdm"], STREAMS["binance-usdm"]),
+    "binance-coinm/x": (SCANNERS["binance-coinm"], STREAMS["binance-coinm"]),
     "sim/x": (sim.SCANNER, sim.STREAMS),
     TRADES: (lean.SCANNERS["equity", "trade"], ()),
     QUOTES: (lean.SCANNERS["equity", "quote"], ()),
@@ -434,10 +436,12 @@ def test_a_book_too_long_to_parse_is_not_scanned_either() -> None:
     most = (MESSAGE_BYTES_MAX - len(text)) // len(level)
     fits, over = (text.replace("LEVELS", (level * times)[:-1]).encode() for times in (most, most + 2))
     assert len(fits) <= MESSAGE_BYTES_MAX < len(over)
-    (frame,) = frames_of("binance/x", [trade("A"), fits, over, trade("A", 8)])
-    assert Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left.tolist() == [2]
-    (reject,) = parse_frame(frame, {}).rejects
-    assert (reject.index, reject.reason) == (2, RejectReason.OVERSIZED)
+    for levels, left in ((fits, []), (over, [1])):
+        (frame,) = frames_of("binance/x", [trade("A"), levels, trade("A", 8)])
+        assert Assembly("binance", frame, {}, STREAMS["binance"], SCANNERS["binance"]).left.tolist() == left
+        assert [(one.index, one.reason) for one in parse_frame(frame, {}).rejects] == [
+            (index, RejectReason.OVERSIZED) for index in left
+        ]
 
 
 @pytest.mark.slow

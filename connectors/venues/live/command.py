@@ -1,0 +1,128 @@
+"""`tapeline ingest VENUE`: read a live venue into topic `raw` until Ctrl-C. `ingest` makes a command a venue of it.
+
+Options and words only: `service` runs the connections.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.live import Live as LiveView
+from rich.table import Table
+
+from tapeline.connectors.venues.command import STOPPED, stop_at_signal
+from tapeline.connectors.venues.live.contract import Dialect
+from tapeline.connectors.venues.live.dialects import DIALECTS, faults
+from tapeline.connectors.venues.live.service import Live, run_live
+from tapeline.schemas import SettingsError
+from tapeline.streams.settings import Settings, VenueSettings, kafka_bootstrap
+from tapeline.streams.settings_check import Sources
+
+PLAIN_SECONDS, SHOWN_SECONDS = 5.0, 0.5
+
+NO_SOURCES = Sources(None, {}, {})
+"""Options hold no secrets that would have to be fetched."""
+
+
+def live_options(command: Any) -> Any:
+    """Give a command the options of a live venue."""
+    for option in reversed(
+        (
+            click.option("--symbols", metavar="LIST", help="In the venue's spelling, with commas [default: [venues])."),
+            click.option(
+                "--streams", metavar="LIST", help="Of trade, quote, depth [default: [venues], or trade,quote]."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def configured(settings: Settings, venue: str, symbols: str | None, streams: str | None) -> VenueSettings:
+    """Return what is to be read of a venue: the options, over what [venues.NAME] says. Raises SettingsError."""
+    given = {"symbols": symbols, "streams": streams}
+    lists = {name: value.split(",") for name, value in given.items() if value is not None}
+    known = settings.venues.get(venue)
+    if known is None and symbols is None:
+        raise SettingsError(
+            f"no symbols of {venue}: name them with --symbols, or write [venues.{venue}] into tapeline.toml"
+        )
+    try:
+        asked = VenueSettings.model_validate((known.model_dump() if known else {}) | lists, context=NO_SOURCES)
+    except ValidationError as error:
+        raise SettingsError("; ".join(f"--{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
+    for _, text in faults(venue, asked):
+        raise SettingsError(text)
+    return asked
+
+
+def read_live(settings: Settings, venue: str, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:
+    """Read a venue until a signal; return the exit status."""
+    return asyncio.run(_read(settings, DIALECTS[venue], asked, plain=plain, quiet=quiet))
+
+
+async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:
+    kafka = settings.kafka.librdkafka(kafka_bootstrap(settings))
+    stop, loop = stop_at_signal(), asyncio.get_running_loop()
+    showing: list[asyncio.Task[None]] = []
+
+    def show(live: Live) -> None:
+        if not quiet:
+            lines = plain or not sys.stderr.isatty()
+            showing.append(loop.create_task(_lines(live) if lines else _table(live)))
+
+    try:
+        live = await run_live(settings, {dialect: asked}, kafka, stop=stop, on_start=show)
+    finally:
+        for task in showing:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    if not quiet:
+        for one in live.connections:
+            click.echo(f"{one.source}: {one.messages:,} messages in raw, confirmed; given back")
+    return STOPPED
+
+
+async def _lines(live: Live) -> None:
+    rates = _Rates(live)
+    while True:
+        await asyncio.sleep(PLAIN_SECONDS)
+        for cells in rates.rows():
+            click.echo("{}: {}, {} messages, {}/s, {} waiting".format(*cells), err=True)
+
+
+async def _table(live: Live) -> None:
+    rates = _Rates(live)
+    with LiveView(console=Console(stderr=True), transient=True, auto_refresh=False) as view:
+        while True:
+            table = Table("connection", "state", "messages", "a second", "waiting")
+            for cells in rates.rows():
+                table.add_row(*cells)
+            view.update(table, refresh=True)
+            await asyncio.sleep(SHOWN_SECONDS)
+
+
+class _Rates:
+    """The rows to show, with messages a second since the last look."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._before: dict[str, int] = {}
+        self._looked_s = time.monotonic()
+
+    def rows(self) -> Sequence[tuple[str, str, str, str, str]]:
+        now_s = time.monotonic()
+        seconds, self._looked_s = max(now_s - self._looked_s, 1e-3), now_s
+        rows = []
+        for one in self._live.connections:
+            rate = (one.messages - self._before.get(one.source, 0)) / seconds
+            self._before[one.source] = one.messages
+            rows.append((one.source, one.state, f"{one.messages:,}", f"{max(rate, 0):,.0f}", f"{one.waiting:,}"))
+        return rows

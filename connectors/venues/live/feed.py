@@ -1,0 +1,146 @@
+"""The way of one live connection into topic `raw`: a bounded queue, then frames.
+
+The connection puts, `run` takes and sends: a broker that is slow, or away, holds up the queue and not the socket. What
+waits is kept in memory, at most `messages_max` messages and BYTES_MAX bytes; the connection gives up beyond that.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from tapeline.connectors.venues.contract import FeedMessage, Message
+from tapeline.connectors.venues.framer import Framer
+from tapeline.connectors.venues.pump import Sender
+from tapeline.schemas import RawFrame, TapelineError
+from tapeline.schemas.topics import RAW
+from tapeline.streams.settings import FramesSettings
+
+BYTES_MAX = 128 * 1024 * 1024
+FRAME_SECONDS_MIN = 0.001
+"""Frames do not close sooner after each other, unless they are full."""
+FRAME_SECONDS_BUSY = 0.004
+BUSY_MESSAGES = 20
+"""A frame of so many messages shows that more come than frames so short are worth."""
+TAKEN_AT_ONCE = 500
+"""Messages, before others may run."""
+TIME_SECONDS = 0.5
+
+
+class Feed:
+    """The queue and the frames of one source. epoch: of its lease; `holding`, as long as the lease is ours for sure."""
+
+    def __init__(
+        self,
+        source: str,
+        partition: int,
+        producer: Sender,
+        frames: FramesSettings,
+        *,
+        epoch: int,
+        messages_max: int,
+        holding: Callable[[], bool],
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.source = source
+        self.messages = 0
+        """Sent so far."""
+        self._partition = partition
+        self._producer = producer
+        self._framer = Framer(source, frames.messages_max, int(frames.wait_ms * 1e6), epoch=epoch)
+        self._messages_max = messages_max
+        self._holding = holding
+        self._clock = clock
+        self._items: deque[Message | FeedMessage] = deque()
+        self._bytes = 0
+        self._awake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._confirming: asyncio.Task[None] | None = None
+        self._sent_s = 0.0
+        self._pause_s = FRAME_SECONDS_MIN
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may come."""
+        return len(self._items) >= self._messages_max or self._bytes >= BYTES_MAX
+
+    @property
+    def roomy(self) -> bool:
+        """Whether at least half of it is free."""
+        return 2 * len(self._items) <= self._messages_max and 2 * self._bytes <= BYTES_MAX
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait."""
+        return len(self._items)
+
+    def put(self, item: Message | FeedMessage) -> None:
+        """Take an item, at once."""
+        self._items.append(item)
+        self._bytes += len(item.data) if isinstance(item, Message) else 0
+        if self._alarm is None:
+            due_s = max(self._sent_s + self._pause_s, self._loop.time())
+            self._alarm = self._loop.call_at(due_s, self._awake.set)
+
+    def sent(self, now_ns: int, text: str) -> None:
+        """Hear of a text that was sent to the venue: no part of `raw`."""
+
+    async def run(self) -> None:
+        """Send what comes, until cancelled."""
+        while True:
+            await self._pause()
+            if self._holding():
+                await self._move()
+
+    async def drain(self) -> None:
+        """Send what waits and return when it is safe."""
+        if self._holding():
+            while self._items:
+                await self._move()
+            await self._send(self._framer.flush())
+            await self._producer.flush()
+
+    async def _pause(self) -> None:
+        """Wait for an item, a confirmation, or the next moment of the feed's clock."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TIME_SECONDS):
+                await self._awake.wait()
+        self._awake.clear()
+        self._alarm = None
+
+    async def _move(self) -> None:
+        """Frame what waits, and send what is due."""
+        for _ in range(min(len(self._items), TAKEN_AT_ONCE)):
+            item = self._items.popleft()
+            if isinstance(item, FeedMessage):
+                await self._send(self._framer.say(item))
+                continue
+            self._bytes -= len(item.data)
+            self.messages += 1
+            await self._send(self._framer.add(item))
+        await self._send(self._framer.advance(self._clock()))
+        if self._framer.waiting and self._nothing_under_way:
+            self._pause_s = FRAME_SECONDS_BUSY if self._framer.waiting > BUSY_MESSAGES else FRAME_SECONDS_MIN
+            await self._send(self._framer.flush())
+        if (self._items or self._framer.waiting) and self._alarm is None:
+            self._alarm = self._loop.call_at(self._sent_s + self._pause_s, self._awake.set)
+
+    @property
+    def _nothing_under_way(self) -> bool:
+        return self._confirming is None or self._confirming.done()
+
+    async def _send(self, frames: list[RawFrame]) -> None:
+        for frame in frames:
+            await self._producer.send(RAW.name, frame.encode(), key=frame.source, partition=self._partition)
+        if frames:
+            self._sent_s = self._loop.time()
+            if self._nothing_under_way:
+                self._confirming = asyncio.create_task(self._confirm())
+
+    async def _confirm(self) -> None:
+        with suppress(TapelineError):  # the next send says what is wrong
+            await self._producer.flush()
+        if self._framer.waiting or self._items:
+            self._awake.set()

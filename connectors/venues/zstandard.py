@@ -1,0 +1,10 @@
+"""zstd, from the standard library (Python 3.14) or its backport. `recorded` and `capture_writer` use it."""
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["zstd"]
