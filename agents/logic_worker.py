@@ -13,20 +13,15 @@ from tapeline.schemas import (
     Rejected,
     RejectOrigin,
     RejectReason,
-    TapelineError,
     TickFrame,
     VersionError,
     partition_of,
 )
 from tapeline.schemas.topics import RAW, SIGNALS, TICKS
-from tapeline.streams.registry import Registry
+from tapeline.streams.registry import Registry, UnknownInstrumentError
 from tapeline.streams.role import Role, Unit
 from tapeline.streams.settings import Settings
 from tapeline.streams.transport import RoleApp, Stream, drive, role_app
-
-
-class UnknownInstrumentError(TapelineError):
-    """A frame has an instrument that the registry, as far as it was read, does not know."""
 
 
 class LogicWorker(Role):
@@ -119,13 +114,7 @@ class LogicWorker(Role):
             return instance.on_record(offset, frame)
 
     def _name_of(self, instrument_id: int) -> str:
-        instrument = self._registry.by_id.get(instrument_id)
-        if instrument is None:
-            raise UnknownInstrumentError(
-                f"instrument {instrument_id} is in {TICKS.name} but not in topic `instruments`; "
-                "do they belong together?"
-            )
-        return instrument.name
+        return self._registry.instrument(instrument_id).name
 
     def _refusal(self, instance: Instance, refused: RefusedSignal) -> Rejected:
         # Of the raw record, as the signal's id is: a ticks offset may differ after a crash.

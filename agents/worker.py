@@ -13,6 +13,7 @@ MODULES = {
     "normalize": "tapeline.agents.normalize",
     "logic": "tapeline.agents.logic_worker",
     "persist": "tapeline.agents.persist",
+    "persist-ticks": "tapeline.agents.persist_ticks",
 }
 
 
@@ -25,7 +26,7 @@ MODULES = {
 def worker(
     settings: Settings, roles: tuple[str, ...], instance: str | None, web_port: int | None, loglevel: str
 ) -> None:
-    """Run roles (normalize, logic, persist) until Ctrl-C.
+    """Run roles (normalize, logic, persist, persist-ticks) until Ctrl-C.
 
     Several workers of one role share its partitions. Each shows its numbers to `tapeline status` and, at
     /metrics, to Prometheus.

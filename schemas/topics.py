@@ -81,7 +81,7 @@ TICKS = Topic(
     partitions=4,
     retention_hours=720,
     writers=("normalize",),
-    readers=("logic", "subscribers"),
+    readers=("logic", "persist-ticks", "subscribers"),
     public=True,
     description="Ticks of one partition from one raw record.",
 )
@@ -104,7 +104,7 @@ INSTRUMENTS = Topic(
     # Not compacted: the first record of a name decides, and compaction keeps the last.
     retention_hours=HOURS_FOREVER,
     writers=("normalize", "ingest"),
-    readers=("normalize", "ingest", "logic", "subscribers"),
+    readers=("normalize", "ingest", "logic", "persist-ticks", "subscribers"),
     public=True,
     description="The registry of instruments: the first record of a name decides its id, later ones describe it.",
 )
@@ -126,7 +126,7 @@ REJECTED = Topic(
     "origin topic/partition",
     partitions=4,
     retention_hours=720,
-    writers=("ingest", "normalize", "logic", "persist"),
+    writers=("ingest", "normalize", "logic", "persist", "persist-ticks"),
     readers=("operators",),
     public=False,
     description="What could not be processed, with reason and origin.",

@@ -17,10 +17,19 @@ from tapeline.streams.settings import Settings, kafka_bootstrap
 
 INPUTS: Mapping[str, Topic] = {"normalize": RAW, "logic": TICKS, "persist": SIGNALS}
 """The topic that each role reads."""
+STORE_INPUTS: Mapping[str, Topic] = {"persist-ticks": TICKS}
+"""The same of roles that run only where the settings want what they keep."""
+ALL_INPUTS = {**INPUTS, **STORE_INPUTS}
 TIMEOUT_SECONDS = 5.0
 _SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 
 T = TypeVar("T")
+
+
+def inputs(settings: Settings) -> dict[str, Topic]:
+    """Return the roles that are to run, in the order of the way of a tick, and the topic that each reads."""
+    wanted = {"persist-ticks": settings.database.store_ticks}
+    return {**INPUTS, **{role: topic for role, topic in STORE_INPUTS.items() if wanted[role]}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Groups:
 
     def __init__(self, settings: Settings) -> None:
         self._bootstrap = kafka_bootstrap(settings)
+        self._inputs = inputs(settings)
         self._offsets = Offsets(settings.kafka.librdkafka(self._bootstrap))
 
     def read(self) -> dict[str, Group]:
@@ -82,10 +92,10 @@ class Groups:
         except KafkaException as error:
             raise UnavailableError(f"Kafka at {self._bootstrap} does not answer ({error.args[0].str()})") from error
         members = self._offsets.admin.describe_consumer_groups(
-            [f"tapeline.{role}" for role in INPUTS], request_timeout=TIMEOUT_SECONDS
+            [f"tapeline.{role}" for role in self._inputs], request_timeout=TIMEOUT_SECONDS
         )
         groups = {}
-        for role, topic in INPUTS.items():
+        for role, topic in self._inputs.items():
             if topic.name in topics and topics[topic.name].error is None:
                 partitions = [TopicPartition(topic.name, number) for number in topics[topic.name].partitions]
                 group = f"tapeline.{role}"

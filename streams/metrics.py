@@ -123,7 +123,7 @@ METRICS: tuple[Metric, ...] = (
         "lag",
         GAUGE,
         "{record}",
-        "Records of the input that the role has not taken yet (`persist`: up to 2,000 more wait for the database).",
+        "Records of the input that the role has not taken yet (`persist*`: some more wait for the database).",
         "0 to a few while data flows. Growing: the role is slower than its input, start more workers. "
         "Above 0 and not moving: `tapeline status` says why.",
         lambda one, _: one.lag if one.lag >= 0 else None,
@@ -148,7 +148,8 @@ METRICS: tuple[Metric, ...] = (
         "items",
         COUNTER,
         "{item}",
-        "What those records held: messages (`normalize`), ticks (`logic`), signals (`persist`).",
+        "What those records held: messages (`normalize`), ticks (`logic`; `persist-ticks`: that it keeps), signals "
+        "(`persist`).",
         "The rate of your market. Divided by records: how full frames are.",
         lambda one, _: one.items,
     ),
@@ -174,7 +175,7 @@ METRICS: tuple[Metric, ...] = (
         "By",
         "Size of the newest snapshots of the partition.",
         "Kilobytes, steady; grows with the number of instruments. 0 before a worker saved its first one, and always "
-        "for `persist`, whose state is in the database. The most for one snapshot is 8 MiB.",
+        "for `persist*`, whose state is in the database. The most for one snapshot is 8 MiB.",
         lambda one, _: one.snapshot_bytes,
     ),
     _partition(
@@ -191,7 +192,8 @@ METRICS: tuple[Metric, ...] = (
         "{frame}",
         ("role", "topic", "partition", "lane"),
         "Frames (`persist`: signals) that came again and were skipped. A lane is `raw partition-ticks partition` "
-        "(`persist`: `-signals partition`; a write that was repeated because its answer was lost counts, too).",
+        "(`persist`: `-signals partition`). For `persist*` a write that was repeated because its answer was lost "
+        "counts, too.",
         "0; grows by some seconds of frames after a kill, a rebalance or a zombie, and is harmless.",
         _duplicates,
     ),
@@ -239,7 +241,7 @@ METRICS: tuple[Metric, ...] = (
         "role.processing.duration",
         HISTOGRAM,
         "s",
-        "Time to process one record; `persist`: with its wait for a database that is behind.",
+        "Time to process one record; `persist*`: with its wait for a database that is behind.",
         "About 1 ms for 1,000 messages or ticks.",
         lambda role, _: role.processing,
     ),

@@ -10,13 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import xxhash
 
-from tapeline.schemas import EventError, Instrument, UnavailableError, partition_of
+from tapeline.schemas import EventError, Instrument, TapelineError, UnavailableError, partition_of
 from tapeline.schemas.topics import INSTRUMENTS
 from tapeline.streams.producer import Producer
 from tapeline.streams.state import LogReader, PartitionTail
 
 ID_MODULUS = 2**32
 PROPOSALS_MAX = 100
+
+
+class UnknownInstrumentError(TapelineError):
+    """A frame has an instrument that the registry, as far as it was read, does not know."""
 
 
 def first_free_id(name: str, taken: Mapping[int, str]) -> int:
@@ -58,6 +62,16 @@ class Registry:
         self.by_name[instrument.name] = instrument
         self.by_id[instrument.id] = instrument
         return True
+
+    def instrument(self, instrument_id: int) -> Instrument:
+        """Return the instrument of an id; raise UnknownInstrumentError: `refresh`, and ask again."""
+        found = self.by_id.get(instrument_id)
+        if found is None:
+            raise UnknownInstrumentError(
+                f"instrument {instrument_id} is in a frame but not in topic `{INSTRUMENTS.name}`; "
+                "do they belong together?"
+            )
+        return found
 
     async def register(self, names: Iterable[str], producer: Producer) -> None:
         """Make every name known: propose those that are not, and read back what the topic made of it."""

@@ -33,6 +33,7 @@ from tapeline.schemas.topics import HOURS_FOREVER, STATE, TOPICS, Topic
 from tapeline.streams.settings_check import Json, Sources
 
 FILE_NAME = "tapeline.toml"
+DAYS_FOREVER = -1
 METADATA_MS = 5000
 """How often clients ask which brokers and topics there are."""
 
@@ -98,9 +99,31 @@ def _name(value: str) -> str:
     return value
 
 
+def _can_match(value: tuple[str, ...]) -> tuple[str, ...]:
+    for pattern in value:
+        if ":" not in pattern and "*" not in pattern:
+            raise _wrong(f"{pattern!r} matches no instrument; write venue:SYMBOL, such as 'binance:{pattern}'")
+    return value
+
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise _wrong('must be a list of patterns of venue:SYMBOL: ["*"] for every instrument, [] for none')
+    return value
+
+
+def _not_zero_days(value: int) -> int:
+    if value == 0:
+        raise _wrong("must be a whole number of days from 1 to 36500, or -1 for ever")
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": "string", "format": "password"})]
 Name = Annotated[str, AfterValidator(_name)]
+Kept = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_can_match), BeforeValidator(_no_switch)]
+"""Of which instruments something is kept: patterns of `venue:SYMBOL`."""
+Days = Annotated[int, Field(ge=DAYS_FOREVER, le=36_500), AfterValidator(_not_zero_days)]
 ExistingFile = Annotated[Path, BeforeValidator(_existing_file), WithJsonSchema({"type": "string", "format": "path"})]
 
 
@@ -182,12 +205,18 @@ class KafkaSettings(Table):
 
 
 class DatabaseSettings(Table):
-    """`[database]`: where signals are kept."""
+    """`[database]`: where signals are kept, and ticks and bars where that is wanted."""
 
     dsn: Text | None = None
     """A libpq connection string without password; None = the embedded server of a running `tapeline up`."""
     password: Secret | None = None
     connect_timeout_seconds: int = Field(default=10, ge=1, le=300)
+    store_ticks: Kept = ()
+    """Of which instruments ticks are kept; () = of none, and there is no role persist-ticks."""
+    ticks_retention_days: Days = DAYS_FOREVER
+    """-1 = for ever."""
+    bars_retention_days: Days = DAYS_FOREVER
+    """Of bars, and of what is aggregated of ticks."""
 
     @field_validator("dsn")
     @classmethod
@@ -270,21 +299,13 @@ class LogicSettings(Table):
     logic: Text
     """Which shipped logic; left out = NAME."""
     params: dict[str, bool | int | float] = Field(default_factory=dict)
-    instruments: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = ("*",)
+    instruments: Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_can_match)] = ("*",)
     """Patterns (`*`, `?`, `[...]`) of `venue:SYMBOL`."""
     valid_seconds: float = Field(default=60.0, gt=0, le=31_536_000)
     """How long a signal of it is valid."""
     tenant: Name = "local"
     tags: dict[str, str] = Field(default_factory=dict)
     """Put on every signal of it."""
-
-    @field_validator("instruments")
-    @classmethod
-    def _can_match(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            if ":" not in pattern and "*" not in pattern:
-                raise _wrong(f"{pattern!r} matches no instrument; write venue:SYMBOL, such as 'binance:{pattern}'")
-        return value
 
 
 class VenueSettings(Table):

@@ -56,10 +56,10 @@ class PartitionStats:
     """Where the partition ends, as the client last heard."""
     records: int = 0
     items: int = 0
-    """Messages (normalize), ticks (logic) or signals (persist) in those records."""
+    """Messages (normalize), ticks (logic, persist-ticks) or signals (persist) in those records."""
     bytes: int = 0
     snapshot_time_ns: int = 0
-    """Wall clock when the newest state was confirmed, by us or (not `persist`) whoever had it before; 0: not known."""
+    """Wall clock when the newest state was confirmed, by us or (not `persist*`) whoever had it before; 0: not known."""
     snapshot_bytes: int = 0
     duplicates: dict[int, int] = field(default_factory=dict)
     """Frames (or signals) that were seen before, by packed lane."""

@@ -6,7 +6,7 @@ Pure: `status.py` gathers and prints.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tapeline.streams.groups import INPUTS, Group
+from tapeline.streams.groups import ALL_INPUTS, INPUTS, Group
 from tapeline.streams.metrics import lane_text
 from tapeline.streams.stats import UNKNOWN, RoleStats, WatchdogState
 from tapeline.streams.workers import WorkerStats
@@ -192,7 +192,7 @@ def _row_of_group(role: str, number: int, group: Group, has_worker: bool) -> Par
     lag = max(end - group.committed.get(number, 0), 0) if end >= 0 else None
     owner = group.owners.get(number)
     state = "elsewhere" if owner else "moving" if not group.settled else "not taken" if has_worker else "no worker"
-    return PartitionRow(role, INPUTS[role].name, number, owner, lag, None, None, {}, state)
+    return PartitionRow(role, ALL_INPUTS[role].name, number, owner, lag, None, None, {}, state)
 
 
 def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRow]) -> list[str]:
@@ -201,7 +201,7 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
     problems += [
         f"{one.name} (process {one.pid}) starts: it says nothing yet"
         for one in heard.processes
-        if one.phase == "running" and one.name in INPUTS and one.pid not in heard.pids
+        if one.phase == "running" and one.name in ALL_INPUTS and one.pid not in heard.pids
     ]
     problems += [f"the worker at {address} does not answer: {why}" for address, why in heard.silent.items()]
     for role in roles:
@@ -218,10 +218,10 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
         if row.state in _PROBLEMS:
             by_role.setdefault((row.role, row.state), []).append(str(row.partition))
     for (name, state), partitions in by_role.items():
-        topic = INPUTS[name].name if name in INPUTS else name
+        topic = ALL_INPUTS[name].name if name in ALL_INPUTS else name
         problems.append(_PROBLEMS[state].format(role=name, where=f"{topic} {', '.join(partitions)}"))
     return problems
 
 
 def _order(role: str) -> int:
-    return list(INPUTS).index(role) if role in INPUTS else len(INPUTS)
+    return list(ALL_INPUTS).index(role) if role in ALL_INPUTS else len(ALL_INPUTS)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from tapeline.streams.groups import inputs
 from tapeline.streams.home import Addresses, Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers import KAFKA_VERSION, Process, Progress, Servers
@@ -24,6 +25,7 @@ from tapeline.streams.supervisor import ChildState, Phase, Supervisor
 from tapeline.streams.topics import ensure_topics
 
 ROLES = ("normalize", "logic", "persist")
+"""Those that always run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,19 @@ class Platform:
 async def run_platform(
     settings: Settings,
     *,
-    roles: Sequence[str] = ROLES,
+    roles: Sequence[str] | None = None,
     on_progress: Progress = lambda _: None,
     on_trouble: Progress = lambda _: None,
 ) -> AsyncIterator[Platform]:
-    """Run servers and roles while the context lasts; without roles, the servers with the topics alone.
+    """Run servers and roles while the context lasts; with an empty list of roles, the servers with the topics alone.
 
     A server that the settings name is used and not started. 1. servers, 2. topics, 3. roles; the end goes
     backwards. `on_trouble` is told when a process ended and starts again. Enter it from the main thread.
     Raises HomeError (home in use), UnavailableError (something is not there) or ProcessError (a server failed).
     """
     home = Home.at(settings.home)
+    if roles is None:
+        roles = tuple(inputs(settings))
     if roles:
         check_logics(settings)
         check_venues(settings)
@@ -129,8 +133,9 @@ def up(config: Path | None, servers_only: bool) -> None:
     """Run the platform on this machine until Ctrl-C.
 
     Starts an Apache Kafka and a PostgreSQL of its own, except those that the settings name, creates the topics,
-    runs the roles normalize, logic and persist, and reads the live venues of [venues]. Data and logs are kept in
-    TAPELINE_HOME (~/.tapeline); every other command finds a running `up` there. A process that dies is started again.
+    runs the roles normalize, logic and persist (and persist-ticks, where [database] store_ticks is set), and reads the
+    live venues of [venues]. Data and logs are kept in TAPELINE_HOME (~/.tapeline); every other command finds a running
+    `up` there. A process that dies is started again.
 
     \b
     Examples:
@@ -138,7 +143,8 @@ def up(config: Path | None, servers_only: bool) -> None:
       tapeline up --servers-only                to run roles by hand: tapeline worker logic
       TAPELINE_HOME=/data/tapeline tapeline up  another home
     """
-    run_until_signal(_up(load_settings(config), () if servers_only else ROLES))
+    settings = load_settings(config)
+    run_until_signal(_up(settings, () if servers_only else tuple(inputs(settings))))
 
 
 async def _up(settings: Settings, roles: Sequence[str]) -> None:

@@ -1,45 +1,21 @@
-"""The store in PostgreSQL or TimescaleDB, by psycopg. `agents/persist.py` writes through it.
+"""The store of signals in PostgreSQL or TimescaleDB, by psycopg. `agents/persist.py` writes through it.
 
 The signals lie in a hypertable (chunks of 7 days of event time) if the database had the extension when the tables
 were made, else in a plain table. A plain table stays one when the extension comes later: making a hypertable of it
 rewrites and locks it, so that is left to an administrator (`create_hypertable(..., migrate_data => true)`).
 """
 
-import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import TypeVar
+from collections.abc import Sequence
 
-import psycopg
-from psycopg import AsyncConnection, errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg import AsyncConnection
 
-from tapeline.connectors.stores.contract import Refused, StoreError
-from tapeline.connectors.stores.migrate import migrate, server_kind
+from tapeline.connectors.stores.contract import Refused
+from tapeline.connectors.stores.database import REFUSALS, Database, insert_each
+from tapeline.connectors.stores.migrate import server_kind
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-ANSWER_SECONDS = 10
-"""A database that owes an answer for longer (a lock, a disk that hangs) is waited for, and that is said."""
-PAUSE_FIRST_S = 0.2
-PAUSE_MAX_S = 5.0
-TRIES_LOGGED = 6
-"""So many tries are logged one by one, later ones once a minute."""
-
-# A dead host is noticed in seconds, not in the hours that TCP would wait. The DSN may say otherwise.
-CONNECTION = {
-    "connect_timeout": "10",
-    "tcp_user_timeout": "15000",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "application_name": "tapeline",
-}
 
 INSERT = """
 WITH given AS (
@@ -73,120 +49,46 @@ ON CONFLICT (role, topic, partition) DO UPDATE SET next_offset = excluded.next_o
 WHERE old.next_offset < excluded.next_offset
 """
 
-# What is wrong with the values, and stays wrong however often we try: NUL in a text, a number out of range.
-_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded)
-# What may heal: no connection, a server that stops or starts, a full disk, a deadlock, a standby after a failover.
-# A wrong password is among them: libpq does not tell it apart, and it may be the server's that is set right.
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
 
-
-class PostgresStore:
+class PostgresStore(Database):
     """Keep signals and the offsets of `role` in the database that `dsn` names (see contract.SignalStore).
 
     topic_id: Kafka's id of the topic that the offsets count in.
     """
 
     def __init__(self, dsn: str, role: str, *, topic_id: str) -> None:
-        self._dsn = make_conninfo("", **(CONNECTION | conninfo_to_dict(dsn) | {"client_encoding": "utf8"}))
-        self._role = role
-        self._topic_id = topic_id
-        self.away = False
-        """Whether the database is waited for just now."""
+        super().__init__(dsn, role, topic_id=topic_id)
         self.repeats: Counter[int] = Counter()
-        self._connection: AsyncConnection | None = None
-        self._lock = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Connect and bring the tables up to date; waits for a database that is away, raises StoreError."""
-        try:
-            await self._steadily(migrate)
-            log.info("signals are kept in %s", await self._steadily(server_kind))
-        except BaseException:
-            await self.close()
-            raise
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(psycopg.Error):
-                await connection.close()
-
-    async def next_offsets(self, topic: str) -> dict[int, int]:
-        """Return the first offset not yet kept, for each partition of the topic that was ever written."""
-
-        async def read(connection: AsyncConnection) -> dict[int, int]:
-            query = "SELECT partition, next_offset, topic_id FROM input_offsets WHERE role = %s AND topic = %s"
-            rows = await (await connection.execute(query, [self._role, topic])).fetchall()
-            if any(topic_id != self._topic_id for _, _, topic_id in rows):
-                raise StoreError(
-                    f"the database holds signals of another topic {topic} than the one that is there now: it was made "
-                    "anew, and its ids and offsets begin again. Use an empty database, or the Kafka that belongs to it"
-                )
-            return {partition: next_offset for partition, next_offset, _ in rows}
-
-        return await self._steadily(read)
+    async def prepare(self, connection: AsyncConnection) -> None:
+        """Say where the signals are kept."""
+        log.info("signals are kept in %s", await server_kind(connection))
 
     async def write(self, signals: Sequence[bytes], topic: str, partition: int, next_offset: int) -> list[Refused]:
         """Keep signals and offset in one transaction; return refused ones instead of moving the offset."""
 
         async def keep(connection: AsyncConnection) -> list[Refused]:
             # At first without savepoints: they would double the round trips of every write for the rare refusal.
-            offset = [self._role, topic, self._topic_id, partition, next_offset]
+            offset = [self.role, topic, self.topic_id, partition, next_offset]
             try:
                 async with connection.transaction():
                     repeats = await _insert(connection, signals) if signals else Counter[int]()
                     await connection.execute(MOVE_OFFSET, offset)
                 refused = list[Refused]()
-            except _REFUSALS:
+            except REFUSALS:
+                repeats = Counter[int]()
+
+                async def insert(part: Sequence[bytes]) -> None:
+                    repeats.update(await _insert(connection, part))
+
                 async with connection.transaction():
-                    refused, repeats = await _insert_each(connection, signals)
+                    refused = await insert_each(connection, signals, insert)
                     if not refused:
                         await connection.execute(MOVE_OFFSET, offset)
             self.repeats += repeats
             return refused
 
-        return await self._steadily(keep)
-
-    def _overdue(self) -> None:
-        if not self.away:  # else the tries say it, ever more rarely
-            self.away = True
-            log.warning(
-                "the database does not answer, for %d s: does somebody hold a lock on its tables?", ANSWER_SECONDS
-            )
-
-    async def _steadily(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Do the work on a connection that lives, from its beginning again whenever the database was away."""
-        async with self._lock:
-            tries, pause_s, next_line = 0, PAUSE_FIRST_S, 0.0
-            started = time.monotonic()
-            while True:
-                overdue = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._overdue)
-                try:
-                    if self._connection is None:
-                        self._connection = await AsyncConnection.connect(
-                            self._dsn, autocommit=True, prepare_threshold=None
-                        )
-                    result = await work(self._connection)
-                except _AWAY as error:
-                    await self.close()
-                    self.away = True
-                    tries += 1
-                    if tries <= TRIES_LOGGED or time.monotonic() >= next_line:
-                        log.warning("the database is away (try %d): %s", tries, _text(error))
-                        next_line = time.monotonic() + 60
-                except psycopg.Error as error:
-                    await self.close()
-                    raise StoreError(f"the database does not do what it is asked: {_text(error)}") from error
-                else:
-                    if self.away:
-                        log.warning("the database is back after %.1f s", time.monotonic() - started)
-                    self.away = False
-                    return result
-                finally:
-                    overdue.cancel()
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+        return await self.steadily(keep)
 
 
 async def _insert(connection: AsyncConnection, signals: Sequence[bytes]) -> Counter[int]:
@@ -194,26 +96,6 @@ async def _insert(connection: AsyncConnection, signals: Sequence[bytes]) -> Coun
     return Counter(dict(await (await connection.execute(INSERT, [_json(signals)])).fetchall()))
 
 
-async def _insert_each(connection: AsyncConnection, signals: Sequence[bytes]) -> tuple[list[Refused], Counter[int]]:
-    """Insert all; when the database refuses, halve until it is clear which, and insert the others."""
-    try:
-        async with connection.transaction():
-            return [], await _insert(connection, signals)
-    except _REFUSALS as error:
-        if len(signals) == 1:
-            return [Refused(0, _text(error))], Counter()
-    middle = len(signals) // 2
-    first, repeats = await _insert_each(connection, signals[:middle])
-    second, more = await _insert_each(connection, signals[middle:])
-    return first + [Refused(middle + one.index, one.reason) for one in second], repeats + more
-
-
 def _json(signals: Sequence[bytes]) -> str:
     """Return the one parameter of INSERT; to make lists of columns, and send those, takes ten times as long."""
     return f"[{b','.join(signals).decode()}]"
-
-
-def _text(error: psycopg.Error) -> str:
-    """Return the error in one line."""
-    text = ": ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
-    return " ".join((text or str(error)).split())

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from tapeline.agents import normalize
+from tapeline.agents.keeping import Batch
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
 from tapeline.agents.logic_worker import LogicWorker
 from tapeline.agents.normalize import Normalize
-from tapeline.agents.persist import Batch, Persist
+from tapeline.agents.persist import Persist
+from tapeline.agents.persist_ticks import PersistTicks
 from tapeline.connectors.stores.contract import Refused
-from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, TickFrame, empty_ticks
+from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, SettingsError, TickFrame, empty_ticks
 from tapeline.streams.settings import load_settings
 
 SETTINGS = load_settings(
@@ -134,6 +136,11 @@ def test_signals_that_the_database_had_are_counted_at_their_lane() -> None:
 
     role._database, role._producer = Keeps(), Sent()
     role.start_at(1, 0)
-    asyncio.run(role._write(1, Batch(next_offset=9)))
+    asyncio.run(role.write(1, Batch(next_offset=9)))
     assert role.stats.partitions[1].duplicates == {Lane(2, 1).pack(): 7}
     assert not role.database.repeats, "counted once"
+
+
+def test_a_role_that_is_to_keep_nothing_does_not_start() -> None:
+    with pytest.raises(SettingsError, match=r"database\.store_ticks: is not set, so there is nothing to keep"):
+        PersistTicks(SETTINGS)

@@ -26,6 +26,7 @@ from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
 from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
+from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
 
 LATEST, PARTIAL = ROOT / ".bench" / "latest.json", ROOT / ".bench" / "partial.json"
@@ -103,6 +104,8 @@ class Bench:
             self._others += [
                 report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
             ]
+        if "store" in plan.parts and plan.wants(OURS):
+            self._others += await store_rows(lab.folder, plan, self._console)
 
     async def _prepared(self, lab: Lab) -> list[Peer]:
         found = []
@@ -195,6 +198,7 @@ def bench(
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
     run = Bench(console, plan)
     folder = Path(tempfile.mkdtemp(prefix="tapeline-bench-"))
+    folder.chmod(0o711)  # as root, PostgreSQL runs under another account
     try:
         asyncio.run(run.serve(folder))
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
 CONTENDERS = (OURS, FLOOR, *PEERS)
-PARTS = ("throughput", "frames", "latency", "handover", "idle")
+PARTS = ("throughput", "frames", "latency", "handover", "idle", "store")
 
 LARGEST_FRAME = 1_000
 FRAME_ROWS = {1: 10_000, 10: 100_000, 100: 500_000, LARGEST_FRAME: 1_500_000}
@@ -33,6 +33,8 @@ class Plan:
     handover_rate: int
     """Messages a second, while workers come and go."""
     idle_seconds: float
+    store_ticks: int
+    """Written to the database."""
     fast: int = 20
     slow: int = 50
     latency_fast: int = 2
@@ -57,6 +59,7 @@ class Plan:
             warm_up_seconds=12 * seconds,
             handover_rate=20_000,
             idle_seconds=30 * seconds,
+            store_ticks=steps(500_000),  # more, and a checkpoint falls into some of the measurements
         )
 
     def wants(self, *names: str) -> bool:

@@ -130,6 +130,19 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             "[logics.a]\nvalid_seconds = 0",
             "2: logics.a.valid_seconds: must be a number above 0 and up to 3.1536e+07, not 0",
         ),
+        (
+            "[database]\nstore_ticks = true",
+            "2: database.store_ticks: must be a list of patterns of venue:SYMBOL: "
+            '["*"] for every instrument, [] for none',
+        ),
+        (
+            "[database]\nstore_ticks = ['BTCUSDT']",
+            "2: database.store_ticks: 'BTCUSDT' matches no instrument; write venue:SYMBOL, such as 'binance:BTCUSDT'",
+        ),
+        (
+            "[database]\nticks_retention_days = 0",
+            "2: database.ticks_retention_days: must be a whole number of days from 1 to 36500, or -1 for ever",
+        ),
         ("[kafka]\nx = [1", "2: not valid TOML: Unclosed array"),
         ("[kafka]\n\nx = 1\nx = 2", "4: not valid TOML: Cannot overwrite a value"),
     ],

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tapeline.schemas import Lane
-from tapeline.streams.groups import Group
+from tapeline.streams.groups import Group, inputs
+from tapeline.streams.settings import load_settings
 from tapeline.streams.stats import UNKNOWN, RoleStats, WatchdogState
 from tapeline.streams.status_report import Heard, PartitionRow, ProcessRow, Report, Reporter
 from tapeline.streams.workers import WorkerStats
@@ -142,6 +143,26 @@ def test_a_topic_that_is_missing_is_a_problem() -> None:
     groups = {name: group for name, group in ALL_WELL.items() if name != "normalize"}
     report = Reporter().report(Heard({}, groups=groups))
     assert report.problems == ["topics are missing: raw; `tapeline topics create` makes them"]
+
+
+def test_a_role_that_only_some_want_is_missed_where_it_is_wanted() -> None:
+    assert Reporter().report(Heard({}, groups=ALL_WELL)).healthy
+    groups = {**ALL_WELL, "persist-ticks": Group({0: 5, 1: 5})}
+    report = Reporter().report(Heard({}, groups=groups))
+    assert report.problems == ["persist-ticks has no worker for ticks 0, 1; `tapeline worker persist-ticks` starts one"]
+    assert report.partitions[-1].role == "persist-ticks"
+
+
+def test_roles_that_keep_ticks_are_wanted_by_the_settings() -> None:
+    nowhere = {"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9"}
+    assert list(inputs(load_settings(env=nowhere))) == ["normalize", "logic", "persist"]
+    wanted = inputs(load_settings(env=nowhere | {"TAPELINE_DATABASE__STORE_TICKS": "sim:*"}))
+    assert {role: topic.name for role, topic in wanted.items()} == {
+        "normalize": "raw",
+        "logic": "ticks",
+        "persist": "signals",
+        "persist-ticks": "ticks",
+    }
 
 
 def test_rows_come_in_the_order_of_the_way_of_a_tick() -> None:

@@ -1,106 +1,43 @@
-"""The role `persist` on real servers: bad records, SIGKILL, a database that is away, and Ctrl-C while it is."""
+"""The roles `persist` and `persist-ticks` on real servers: bad records, SIGKILL, a database that is away, Ctrl-C."""
 
-import asyncio
 import signal
-import subprocess
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import psycopg
 import pytest
-from confluent_kafka import KafkaException
 
-from tapeline.schemas import TOPICS, RejectReason
-from tapeline.schemas.topics import SIGNALS
-from tapeline.streams.producer import Producer
-from tapeline.streams.servers import Postgres, Servers
-from tapeline.streams.settings import load_settings
-from tapeline.streams.topics import ensure_topics
+from tapeline.schemas import Instrument, Lane, RejectReason, TickFrame
+from tapeline.schemas.topics import INSTRUMENTS, SIGNALS, TICKS
 from tests.connectors.stores.examples import encoded, make_signal, make_signals
-from tests.system.conftest import temporary_home
-from tests.system.platform import TAPELINE, Platform, wait_until
+from tests.connectors.stores.frames import A, B, make_frame
+from tests.system import frame_checks
+from tests.system.persist_stage import Stage, staged
+from tests.system.platform import wait_until
 from tests.system.store_checks import kept
 
 pytestmark = pytest.mark.slow
 
-
-class Stage(Platform):
-    """Servers without roles; the tests start `persist` themselves, and stop the database."""
-
-    def __init__(self, servers: Servers, runner: asyncio.Runner) -> None:
-        super().__init__(servers.home, {"TAPELINE_WORKER__SNAPSHOT_SECONDS": "0.2"})
-        self._runner = runner
-        assert servers.postgres is not None
-        self.postgres: Postgres = servers.postgres
-        self.log = servers.home.path / "persist.log"
-
-    def send(self, partition: int, *records: bytes) -> int:
-        """Put records at the end of a partition of `signals`; return where it ends then."""
-
-        async def run() -> None:
-            async with Producer({"bootstrap.servers": self.bootstrap}) as producer:
-                for record in records:
-                    await producer.send(SIGNALS.name, record, key="test", partition=partition)
-                await producer.flush()
-
-        self._runner.run(run())
-        return self.ends(SIGNALS.name)[partition]
-
-    def has_leaders(self) -> bool:
-        """Whether a broker that has just made the topics serves them."""
-        with suppress(KafkaException):
-            return all(self.ends(topic) for topic in TOPICS)
-        return False
-
-    def stop_database(self) -> None:
-        """Stop it as an administrator does."""
-        self._runner.run(self.postgres.stop())
-
-    def start_database(self) -> None:
-        """Start it again on its socket."""
-        self._runner.run(self.postgres.start())
-
-    def kept_up_to(self, partition: int) -> int:
-        """The next offset that the database has."""
-        with psycopg.connect(self.dsn) as connection, suppress(psycopg.errors.UndefinedTable):
-            query = "SELECT next_offset FROM input_offsets WHERE role = 'persist' AND partition = %s"
-            if row := connection.execute(query, [partition]).fetchone():
-                return int(row[0])
-        return 0
-
-    def wait_until_kept(self, partition: int, end: int) -> None:
-        """Wait until the database has everything before `end`."""
-        wait_until(lambda: self.kept_up_to(partition) == end, f"signals[{partition}] to be kept up to {end}")
-
-    @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[str]]:
-        """Run `tapeline worker persist`; what it logs is in `log`."""
-        with open(self.log, "w", encoding="utf-8") as log:
-            command = [*TAPELINE, "worker", "persist", "--instance", "persist-0"]
-            process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, text=True)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def logged(self, text: str) -> bool:
-        """Whether the worker said it."""
-        return text in self.log.read_text("utf-8")
+OTHER = Instrument(id=1, name="other:A", partition=1)
+BAD = Instrument(id=2, name="sim:\0", partition=1)
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
-    with temporary_home() as home, asyncio.Runner() as runner:
-        starting = Servers.start(home)
-        servers = runner.run(starting.__aenter__())
-        stage = Stage(servers, runner)
-        ensure_topics(load_settings(env=stage.env))
-        wait_until(stage.has_leaders, "leaders of the new topics")
+    with staged("persist", SIGNALS.name) as stage:
         yield stage
-        runner.run(starting.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="module")
+def ticks(stage: Stage) -> Stage:
+    """For `persist-ticks`; instruments are known."""
+    registry = stage.beside("", INSTRUMENTS.name, {})
+    registry.send(0, *(one.encode() for one in (A, B, OTHER, BAD)))
+    return stage.beside("persist-ticks", TICKS.name, {"TAPELINE_DATABASE__STORE_TICKS": "sim:*"})
 
 
 def test_bad_records_are_rejected_and_the_rest_is_kept(stage: Stage) -> None:
@@ -150,13 +87,6 @@ def test_a_database_that_is_away_costs_delay_and_nothing_else(stage: Stage) -> N
     assert [one for one in kept(stage.dsn) if one.logic == "away"] == signals
 
 
-def waits_for(stage: Stage) -> list[str]:
-    """What the roles of the workers say that they wait for."""
-    with suppress(OSError):  # one has just ended
-        return [role.waits_for for worker in stage.workers() for role in worker.roles]
-    return []
-
-
 def test_a_database_that_does_not_answer_is_waited_for_and_that_is_said(stage: Stage) -> None:
     """Somebody holds a lock: few signals come, so that they all fit in memory and reading goes on."""
     signals = make_signals(20, logic="locked")
@@ -165,11 +95,11 @@ def test_a_database_that_does_not_answer_is_waited_for_and_that_is_said(stage: S
         with psycopg.connect(stage.dsn) as administrator:
             administrator.execute("LOCK TABLE signals")
             end = stage.send(2, *encoded(signals[10:]))
-            wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
+            wait_until(lambda: stage.waits_for() == ["the database"], "the worker to say that it waits")
             assert stage.logged("the database does not answer")
             assert worker.poll() is None
         stage.wait_until_kept(2, end)
-        wait_until(lambda: waits_for(stage) == [""], "the worker to go on")
+        wait_until(lambda: stage.waits_for() == [""], "the worker to go on")
         assert worker.poll() is None
     assert [one for one in kept(stage.dsn) if one.logic == "locked"] == signals
 
@@ -185,7 +115,7 @@ def test_ctrl_c_ends_a_worker_that_waits_for_its_database(stage: Stage) -> None:
         assert worker.wait(timeout=12) == 0
     with stage.worker() as worker:  # and one that never reached it
         wait_until(lambda: stage.logged("the database is away (try 2)"), "the worker to wait")
-        wait_until(lambda: waits_for(stage) == ["the database"], "the worker to say that it waits")
+        wait_until(lambda: stage.waits_for() == ["the database"], "the worker to say that it waits")
         worker.send_signal(signal.SIGINT)
         assert worker.wait(timeout=12) == 0
     stage.start_database()
@@ -206,3 +136,70 @@ def test_sigkill_loses_and_doubles_nothing(stage: Stage, tmp_path: Path) -> None
     with stage.worker():
         stage.wait_until_kept(1, end)
     assert [one for one in kept(stage.dsn) if one.logic == "killed"] == signals
+
+
+def by_offset(ticks: Stage, raw: int) -> Counter[int]:
+    """How many ticks of each raw record of a raw partition are kept."""
+    counted = "SELECT origin_offset, count(*) FROM ticks WHERE origin_partition = %s GROUP BY 1"
+    return Counter(dict(frame_checks.query(ticks.dsn, counted, raw)))
+
+
+def test_ticks_of_wanted_instruments_are_kept_and_nothing_else(ticks: Stage) -> None:
+    frames = [make_frame(at, 5) for at in range(6)]
+    mixed = make_frame(2, 5, instrument_id=[A.id, OTHER.id, BAD.id, BAD.id, B.id])
+    clock = make_frame(4, 1, instrument_id=0)
+    records = [frame.encode() for frame in [*frames[:2], mixed, frames[3], clock, frames[5]]]
+    records.insert(3, b"no frame")
+    records.insert(2, records[1])
+    with ticks.worker() as worker:
+        end = ticks.send(1, *records)
+        ticks.wait_until_kept(1, end)
+        [role] = [role for one in ticks.workers() for role in one.roles]
+        assert (role.name, role.partitions[1].items) == ("persist-ticks", 5 + 5 + 5 + 4 + 5 + 5)
+        assert role.partitions[1].duplicates == {Lane(3, 1).pack(): 1}
+        wait_until(lambda: ticks.committed("persist-ticks", TICKS.name)[1] == end, "the offset to be committed")
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=20) == 0
+    wanted = [frames[0], frames[1], replace(mixed, ticks=mixed.ticks[[0, 4]]), frames[3], frames[5]]
+    found = frame_checks.kept(ticks.dsn)[1]
+    assert len(found) == 5 + 5 + 2 + 5 + 5
+    assert np.array_equal(
+        np.sort(found["ts_event_ns"]), np.sort(np.concatenate([one.ticks for one in wanted])["ts_event_ns"])
+    )
+    rejected = {one.origin.offset - end: one for one in ticks.rejected() if one.role == "persist-ticks"}
+    assert sorted(rejected) == [3 - 8, 4 - 8]
+    refused, corrupt = rejected[3 - 8], rejected[4 - 8]
+    assert (corrupt.reason, corrupt.payload) == (RejectReason.CORRUPT, b"no frame")
+    assert refused.reason == RejectReason.FAILED
+    assert "the database refuses the name 'sim:\\x00'" in refused.detail
+    assert frame_checks.same(TickFrame.decode(refused.payload).ticks, mixed.ticks[2:4])
+
+
+def test_sigkill_loses_and_doubles_no_tick(ticks: Stage) -> None:
+    """Frames come again too, as after a crash of who made them."""
+    frames = [make_frame(at, 300, raw=7) for at in range(300)]
+    start = ticks.ends(TICKS.name)[1]
+    for begin in (0, 100):
+        with ticks.worker() as worker:
+            end = ticks.send(1, *(frame.encode() for frame in frames[max(begin - 30, 0) : begin + 100]))
+            wait_until(lambda: ticks.kept_up_to(1) > max(start, end - 100), "some to be kept")  # noqa: B023
+            worker.kill()
+    with ticks.worker():
+        ticks.wait_until_kept(1, ticks.send(1, *(frame.encode() for frame in frames[170:])))
+    assert by_offset(ticks, 7) == Counter(dict.fromkeys(range(300), 300))
+
+
+def test_ticks_wait_for_a_database_that_is_away(ticks: Stage) -> None:
+    frames = [make_frame(at, 1000, raw=8) for at in range(120)]
+    records = [frame.encode() for frame in frames]
+    with ticks.worker() as worker:
+        ticks.wait_until_kept(1, ticks.send(1, *records[:10]))
+        ticks.stop_database()
+        ticks.send(1, *records[10:110])  # more than waits in memory
+        wait_until(lambda: ticks.logged("the database is away (try 3)"), "the worker to wait")
+        wait_until(lambda: ticks.waits_for() == ["the database"], "the worker to say that it waits")
+        assert worker.poll() is None
+        ticks.start_database()
+        ticks.wait_until_kept(1, ticks.send(1, *records[110:]))
+        assert worker.poll() is None, "it ended instead of waiting"
+    assert by_offset(ticks, 8) == Counter(dict.fromkeys(range(120), 1000))

@@ -15,7 +15,7 @@ from tapeline.streams.status import EXIT_UNHEALTHY
 from tapeline.streams.workers import WorkerFiles
 from tests.system.platform import TAPELINE, Platform, running_platform, wait_until
 
-INPUTS = {"normalize": "raw", "logic": "ticks", "persist": "signals"}
+INPUTS = {"normalize": "raw", "logic": "ticks", "persist": "signals", "persist-ticks": "ticks"}
 
 
 def status(platform: Platform, *args: str, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def scraped(home: Home) -> dict[str, dict[str, float]]:
 
 @pytest.mark.slow
 def test_status_and_metrics_of_a_running_platform(home: Home) -> None:
-    with running_platform(home) as platform:
+    with running_platform(home, {"TAPELINE_DATABASE__STORE_TICKS": "*"}) as platform:
         # 1. Every partition has its worker.
         report = wait_until(lambda: healthy(platform), "every partition to be with a worker")
         rows = {(row["role"], row["partition"]): row["worker"] for row in report["partitions"]}
@@ -58,6 +58,7 @@ def test_status_and_metrics_of_a_running_platform(home: Home) -> None:
         # 2. What the workers counted is what is in the topics.
         platform.cli("ingest", "sim", "--seed", "7", "--seconds", "60")
         platform.wait_until_done()
+        wait_until(lambda: platform.committed("persist-ticks", "ticks") == platform.ends("ticks"), "ticks to be kept")
         numbers = scraped(home)
         for role, topic in INPUTS.items():
             assert numbers[role]["tapeline_partition_records_total"] == sum(platform.ends(topic).values())
@@ -69,6 +70,9 @@ def test_status_and_metrics_of_a_running_platform(home: Home) -> None:
             assert numbers[role]["tapeline_producer_unconfirmed_records"] == 0
         assert numbers["logic"]["tapeline_partition_items_total"] == sum(len(frame) for frame in platform.frames())
         assert numbers["persist"]["tapeline_partition_items_total"] == len(platform.rows("SELECT id FROM signals"))
+        kept = [one for frame in platform.frames() for one in frame.ticks if one["instrument_id"]]
+        assert len(kept) == len(platform.rows("SELECT kind FROM ticks")) > 0
+        assert numbers["persist-ticks"]["tapeline_partition_items_total"] == len(kept)
         for role in ("normalize", "logic"):
             assert numbers[role]["tapeline_partition_snapshot_size_bytes"] > 0
         report = wait_until(lambda: healthy(platform), "a report after the work")
@@ -92,7 +96,7 @@ def test_status_and_metrics_of_a_running_platform(home: Home) -> None:
         # 4. A worker that was killed is started again, and that is counted.
         platform.wait_for_new_process("logic", platform.kill("logic"))
         report = wait_until(lambda: healthy(platform), "the logic role to come back")
-        assert {row["role"]: row["restarts"] for row in report["roles"]} == {"normalize": 0, "logic": 1, "persist": 0}
+        assert {row["role"]: row["restarts"] for row in report["roles"]} == dict.fromkeys(INPUTS, 0) | {"logic": 1}
 
         # 5. A second worker, started by hand, is found with its share, and gone when it ends.
         second = platform.start("worker", "logic", "--instance", "second")

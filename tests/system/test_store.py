@@ -3,20 +3,25 @@
 import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
+from unittest.mock import ANY
 
 import psycopg
 import pytest
 
 from tapeline.connectors.stores import PostgresStore, StoreError
 from tapeline.connectors.stores.migrate import Migration, migrate, server_kind, shipped
-from tapeline.schemas import Signal
+from tapeline.schemas import GapReason, Kind, Signal, SignalOrigin
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Postgres
-from tests.connectors.stores.examples import encoded, make_signals
+from tests.connectors.stores.examples import encoded, make_signal, make_signals
+from tests.connectors.stores.frames import A, make_frame
+from tests.system import bar_checks, frame_checks
+from tests.system.frame_checks import MINUTE_NS
 from tests.system.store_checks import CHECKS, TOPIC, Check, kept, opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +75,21 @@ def test_a_later_migration_is_applied_to_what_is_there_and_a_failed_one_leaves_n
     assert kept(database) == make_signals(3)
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(database: str) -> None:
+    async def run() -> None:
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            await migrate(connection, shipped()[:1])
+            await connection.execute(
+                "INSERT INTO input_offsets (role, topic, topic_id, partition, next_offset) "
+                "VALUES ('persist', 'signals', 'log', 0, 7)"
+            )
+        async with opened(database) as store, frame_checks.opened(database) as ticks:
+            assert await store.next_offsets(TOPIC) == {0: 7}
+            assert await ticks.write([(0, make_frame(0))], "ticks", 0, 1) == []
+
+    asyncio.run(run())
+
+
 def test_a_table_of_the_same_name_that_is_not_ours_is_left_alone(database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("CREATE TABLE signals (mine int)")
@@ -100,20 +120,33 @@ def test_a_plain_server_is_called_plain(database: str) -> None:
     assert asyncio.run(run()).endswith("signals in a plain table")
 
 
-def test_the_queries_of_the_documentation_run(database: str) -> None:
+def test_the_queries_of_the_documentation_find_what_they_say(database: str) -> None:
+    """On what happened just now: a signal of the first of some ticks, a gap, a bar."""
     blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "database.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    now_ns = time.time_ns() - 10 * MINUTE_NS
+    kinds, prices = [Kind.TRADE] * 5 + [Kind.GAP], [100.0] * 5 + [GapReason.SEQUENCE]
+    frame = make_frame(7, 6, start_ns=now_ns, kind=kinds, price=prices, instrument_id=A.id)
+    origin = SignalOrigin(partition=frame.lane.raw_partition, offset=frame.origin_offset, index=0)
+    signal = make_signal(ts_event_ns=now_ns, instrument="sim:A", origin=origin)
 
     async def run() -> None:
-        async with opened(database) as store:
-            assert await store.write(encoded(make_signals(3)), TOPIC, 0, 3) == []
+        async with opened(database) as store, frame_checks.opened(database) as ticks:
+            assert await store.write([signal.encode()], TOPIC, 0, 1) == []
+            assert await ticks.write([(0, frame)], "ticks", 1, 1) == []
 
     asyncio.run(run())
+    bar_checks.written(database, bar_checks.make_bars(1, start_ns=now_ns))
     with psycopg.connect(database) as connection:
         found = [connection.execute(query.encode()).fetchall() for block in blocks for query in block.split(";")[:-1]]
-    assert [len(rows) for rows in found] == [0, 1, 1]
-    assert found[1][0][1:] == ("sim:ABC", 3)
-    assert found[2][0][:4] == ("persist", "signals", 0, 3)
+    assert [len(rows) for rows in found] == [1, 1, 5, 1, 1, 1, 1, 3]
+    assert found[0][0][1:] == ("sim:A", signal.side, signal.price)
+    assert found[4][0][1:] == ("sequence", 1, 3.0)
+    assert found[5][0] == ("ema_cross", signal.side, ANY, 100.0, 1.0)
+    assert [row[:4] for row in found[-1]] == [
+        ("persist", "signals", 0, 1),
+        ("persist-bars", "bars", 1, 1),
+        ("persist-ticks", "ticks", 1, 1),
+    ]
 
 
 @asynccontextmanager

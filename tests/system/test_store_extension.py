@@ -1,6 +1,6 @@
 """Who makes the TimescaleDB extension: on a PostgreSQL with a stand-in for it, because no package ships the real one.
 
-The stand-in has the extension's name, can be preloaded, and has the two functions that the first migration calls.
+The stand-in has the extension's name, can be preloaded, and has the functions of the Apache edition that are called.
 test_timescale.py has the real one, which cannot be preloaded there.
 """
 
@@ -8,6 +8,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -17,6 +18,8 @@ from tapeline.connectors.stores.migrate import ServerKind, server_kind
 from tapeline.streams.servers import Postgres
 from tapeline.streams.servers.postgres import installed
 from tests.connectors.stores.examples import encoded, make_signals
+from tests.connectors.stores.frames import make_frame, placed
+from tests.system import frame_checks
 from tests.system.conftest import temporary_home
 from tests.system.store_checks import TOPIC, kept, opened
 
@@ -28,6 +31,10 @@ CREATE TABLE @extschema@.made (hypertable_schema name, hypertable_name name);
 CREATE FUNCTION create_hypertable(relation regclass, dimension text, create_default_indexes boolean) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO @extschema@.made SELECT relnamespace::regnamespace::text, relname FROM pg_class WHERE oid = relation
+$$;
+CREATE TABLE @extschema@.dropped (relation regclass, older_than interval);
+CREATE FUNCTION drop_chunks(relation regclass, older_than interval) RETURNS SETOF text LANGUAGE sql AS $$
+    INSERT INTO @extschema@.dropped VALUES (relation, older_than) RETURNING 'chunk'
 $$;
 CREATE SCHEMA timescaledb_information;
 CREATE VIEW timescaledb_information.hypertables AS SELECT * FROM @extschema@.made;
@@ -109,3 +116,28 @@ def test_made_by_an_administrator_it_is_used(database: str) -> None:
         connection.execute("GRANT SELECT ON timescaledb_information.hypertables TO plain")
     kind = kind_after_start(make_conninfo(database, user="plain"))
     assert (kind.timescale, kind.hypertable) == ("0", True)
+
+
+def test_the_apache_edition_has_hypertables_and_no_more(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No compression, no policies, no continuous aggregates: we drop what is old, aggregates are views."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    frame_checks.query(database, f"ALTER DATABASE \"{name}\" SET timescaledb.license = 'apache'")
+
+    async def run() -> None:
+        async with frame_checks.opened(database, keep_days=7) as store:
+            assert await store.write(placed([make_frame(0, 10)]), "ticks", 1, 1) == []
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(run())
+    assert "ticks are kept for 7 days, in a hypertable" in caplog.text
+    assert "is the Apache edition (timescaledb.license): what is kept is not compressed" in caplog.text
+    assert frame_checks.query(database, "SELECT hypertable_name FROM made ORDER BY 1") == [
+        ("bars",),
+        ("signals",),
+        ("ticks",),
+    ]
+    assert frame_checks.query(database, "SELECT * FROM dropped") == [("ticks", timedelta(days=7))]
+    assert frame_checks.query(database, "SELECT instrument, trades FROM ohlcv_1h ORDER BY 1") == [
+        ("sim:A", 5),
+        ("sim:B", 5),
+    ]
