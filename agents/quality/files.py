@@ -9,7 +9,14 @@ from pathlib import Path
 
 from tapeline.agents.quality.merging import merged
 from tapeline.agents.quality.sources import NotFoundError, batched, listed, unknown
-from tapeline.connectors.venues import Recording, RecordingError, Sequences, Unreadable, parse_frame
+from tapeline.connectors.venues import (
+    FeedMessage,
+    Recording,
+    RecordingError,
+    Sequences,
+    Unreadable,
+    parse_frame,
+)
 from tapeline.connectors.venues.binance_recording import open_recording as open_binance
 from tapeline.connectors.venues.framer import Framer
 from tapeline.connectors.venues.lean_recording import open_recording as open_lean
@@ -82,7 +89,7 @@ class RecordingSource:
                 if isinstance(item, Unreadable):
                     self._rejected[item.reason.value] += 1
                     continue
-                yield from framer.add(item)
+                yield from framer.say(item) if isinstance(item, FeedMessage) else framer.add(item)
         except RecordingError as error:
             # Everything before the damage was read, and that is what the report is about.
             self.damage = str(error)

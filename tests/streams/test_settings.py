@@ -71,7 +71,10 @@ def test_which_file_is_read(tmp_path: Path) -> None:
         ("\n\n[kafk]", "3: kafk: unknown key; did you mean kafka?"),
         ("[frames]\nsnapshot_seconds = 3", "2: frames.snapshot_seconds: unknown key here; it belongs into [worker]"),
         ("[frames]\nzzz = 1", "2: frames.zzz: unknown key; known are messages_max, wait_ms, adaptive, compression"),
-        ("home = 'x'", "1: home: unknown key; known are kafka, database, topics, frames, logics, worker, telemetry"),
+        (
+            "home = 'x'",
+            "1: home: unknown key; known are kafka, database, topics, frames, logics, venues, worker, telemetry",
+        ),
         (
             '[kafka]\nsecurity_protocol = "TLS"',
             "2: kafka.security_protocol: must be one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL, not 'TLS'",
