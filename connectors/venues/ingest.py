@@ -18,6 +18,7 @@ from confluent_kafka import TopicPartition
 from tapeline.connectors.venues import binance_recording, lean_recording
 from tapeline.connectors.venues.command import STOPPED, give_memory_back, progress_options, speed_option, stop_at_signal
 from tapeline.connectors.venues.contract import Recording
+from tapeline.connectors.venues.live import DIALECTS
 from tapeline.connectors.venues.live.command import configured, live_options, read_live
 from tapeline.connectors.venues.progress import clock, progress
 from tapeline.connectors.venues.pump import Summary
@@ -211,8 +212,9 @@ def _live(venue: str) -> None:
     ingest.command(venue)(read)
 
 
-for _venue in EXAMPLES:
-    _live(_venue)
+for _venue in DIALECTS:
+    if _venue not in ingest.commands:  # binance reads files, too
+        _live(_venue)
 
 
 @ingest.command()

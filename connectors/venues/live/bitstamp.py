@@ -26,17 +26,17 @@ from tapeline.schemas import GapReason
 
 TRADE, DEPTH = StreamKind.TRADE, StreamKind.DEPTH
 CHANNELS = {TRADE: "live_trades_", DEPTH: "diff_order_book_"}
-PING_NS = 15_000_000_000
 
 
 class BitstampSession(Session):
     """One connection."""
 
+    ping = text({"event": "bts:heartbeat"})
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         symbols = plan.symbols if DEPTH in plan.streams else ()
         self._chain = Chain(symbols, f"{plan.rest}/api/v2/order_book/{{}}/")
-        self._pinged_ns = 0
 
     def opened(self) -> list[Action]:
         """Subscribe."""
@@ -79,11 +79,7 @@ class BitstampSession(Session):
 
     def timer(self, now_ns: int) -> Sequence[Action]:
         """Ping, and ask for the snapshots of quiet instruments."""
-        actions = self._chain.timer(now_ns)
-        if now_ns - self._pinged_ns >= PING_NS:
-            self._pinged_ns = now_ns
-            actions.append(text({"event": "bts:heartbeat"}))
-        return actions
+        return [*self._chain.timer(now_ns), *super().timer(now_ns)]
 
 
 def describe(answer: Any) -> list[InstrumentInfo]:

@@ -16,6 +16,7 @@ from tapeline.connectors.venues.live.contract import (
     Plan,
     Session,
     StreamKind,
+    chunks,
     load,
     text,
 )
@@ -23,24 +24,21 @@ from tapeline.connectors.venues.live.contract import (
 TRADE, QUOTE, DEPTH = StreamKind
 TOPICS = {TRADE: "publicTrade.", QUOTE: "orderbook.1.", DEPTH: "orderbook.200."}
 ARGS_A_MESSAGE = 10
-PING_NS = 15_000_000_000
 
 
 class BybitSession(Session):
     """One connection."""
 
+    ping = text({"op": "ping"})
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._last: dict[str, int] = {}  # topic -> number of its last update, if the book is whole
-        self._pinged_ns = 0
 
     def opened(self) -> list[Action]:
         """Subscribe."""
         args = [TOPICS[stream] + symbol for stream in sorted(self.plan.streams) for symbol in self.plan.symbols]
-        return [
-            text({"op": "subscribe", "args": args[start : start + ARGS_A_MESSAGE]})
-            for start in range(0, len(args), ARGS_A_MESSAGE)
-        ]
+        return [text({"op": "subscribe", "args": some}) for some in chunks(args, ARGS_A_MESSAGE)]
 
     def received(self, data: bytes, now_ns: int) -> Sequence[Action]:
         """Follow the numbers of books."""
@@ -69,13 +67,6 @@ class BybitSession(Session):
                 return [text({"op": "unsubscribe", "args": [topic]}), text({"op": "subscribe", "args": [topic]})]
         self._last[topic] = number if snapshot else max(number, self._last[topic])
         return ()
-
-    def timer(self, now_ns: int) -> Sequence[Action]:
-        """Ping."""
-        if now_ns - self._pinged_ns < PING_NS:
-            return ()
-        self._pinged_ns = now_ns
-        return [text({"op": "ping"})]
 
 
 def describe(answer: Any) -> list[InstrumentInfo]:

@@ -8,21 +8,23 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
 from rich.console import Console
-from rich.live import Live as LiveView
+from rich.live import Live
 from rich.table import Table
 
 from tapeline.connectors.venues.command import STOPPED, stop_at_signal
 from tapeline.connectors.venues.live.contract import Dialect
 from tapeline.connectors.venues.live.dialects import DIALECTS, faults
-from tapeline.connectors.venues.live.service import Live, run_live
 from tapeline.schemas import SettingsError
 from tapeline.streams.settings import Settings, VenueSettings, kafka_bootstrap
 from tapeline.streams.settings_check import Sources
+
+if TYPE_CHECKING:
+    from tapeline.connectors.venues.live.service import LiveConnection
 
 PLAIN_SECONDS, SHOWN_SECONDS = 5.0, 0.5
 
@@ -68,11 +70,14 @@ def read_live(settings: Settings, venue: str, asked: VenueSettings, *, plain: bo
 
 
 async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:
+    # Here, so that whoever reads a file does not wait for aiohttp.
+    from tapeline.connectors.venues.live.service import run_live
+
     kafka = settings.kafka.librdkafka(kafka_bootstrap(settings))
     stop, loop = stop_at_signal(), asyncio.get_running_loop()
     showing: list[asyncio.Task[None]] = []
 
-    def show(live: Live) -> None:
+    def show(live: "list[LiveConnection]") -> None:
         if not quiet:
             lines = plain or not sys.stderr.isatty()
             showing.append(loop.create_task(_lines(live) if lines else _table(live)))
@@ -85,12 +90,12 @@ async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, p
             with suppress(asyncio.CancelledError):
                 await task
     if not quiet:
-        for one in live.connections:
+        for one in live:
             click.echo(f"{one.source}: {one.messages:,} messages in raw, confirmed; given back")
     return STOPPED
 
 
-async def _lines(live: Live) -> None:
+async def _lines(live: "list[LiveConnection]") -> None:
     rates = _Rates(live)
     while True:
         await asyncio.sleep(PLAIN_SECONDS)
@@ -98,9 +103,9 @@ async def _lines(live: Live) -> None:
             click.echo("{}: {}, {} messages, {}/s, {} waiting".format(*cells), err=True)
 
 
-async def _table(live: Live) -> None:
+async def _table(live: "list[LiveConnection]") -> None:
     rates = _Rates(live)
-    with LiveView(console=Console(stderr=True), transient=True, auto_refresh=False) as view:
+    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as view:
         while True:
             table = Table("connection", "state", "messages", "a second", "waiting")
             for cells in rates.rows():
@@ -112,7 +117,7 @@ async def _table(live: Live) -> None:
 class _Rates:
     """The rows to show, with messages a second since the last look."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: "list[LiveConnection]") -> None:
         self._live = live
         self._before: dict[str, int] = {}
         self._looked_s = time.monotonic()
@@ -121,7 +126,7 @@ class _Rates:
         now_s = time.monotonic()
         seconds, self._looked_s = max(now_s - self._looked_s, 1e-3), now_s
         rows = []
-        for one in self._live.connections:
+        for one in self._live:
             rate = (one.messages - self._before.get(one.source, 0)) / seconds
             self._before[one.source] = one.messages
             rows.append((one.source, one.state, f"{one.messages:,}", f"{max(rate, 0):,.0f}", f"{one.waiting:,}"))

@@ -24,11 +24,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import orjson
 
 from tapeline.schemas import FeedEvent, GapReason, TapelineError
+
+Item = TypeVar("Item")
 
 
 class StreamKind(StrEnum):
@@ -100,8 +102,14 @@ class Plan:
 class Session(ABC):
     """One connection to a venue; see the contract above. now_ns: receive time of the call, ns UTC."""
 
+    ping: ClassVar[Send | None] = None
+    """What keeps the connection, where the venue wants to hear something now and then,"""
+    ping_ns: ClassVar[int] = 15_000_000_000
+    """so often."""
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self._pinged_ns = 0
 
     @abstractmethod
     def opened(self) -> list[Action]:
@@ -116,8 +124,11 @@ class Session(ABC):
         raise NotImplementedError(f"{type(self).__name__} asks for nothing")
 
     def timer(self, now_ns: int) -> Sequence[Action]:
-        """Return what is due by now."""
-        return ()
+        """Return what is due by now: a ping, if nothing else."""
+        if self.ping is None or now_ns - self._pinged_ns < self.ping_ns:
+            return ()
+        self._pinged_ns = now_ns
+        return [self.ping]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +178,9 @@ def load(data: bytes) -> Any:
         raise GarbageError(f"not JSON: {error}") from error
 
 
-def chunks(symbols: Sequence[str], size: int) -> list[tuple[str, ...]]:
+def chunks(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
     """Cut into pieces of at most `size`."""
-    return [tuple(symbols[start : start + size]) for start in range(0, len(symbols), size)]
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def text(message: Any) -> Send:

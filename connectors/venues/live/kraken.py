@@ -27,16 +27,17 @@ from tapeline.schemas import FeedGap, GapReason, Kind
 TRADE, QUOTE, DEPTH = StreamKind
 BOOK_DEPTH = 1000
 SYMBOLS_A_MESSAGE = 50
-PING_NS = 30_000_000_000
 
 
 class KrakenSession(Session):
     """One connection."""
 
+    ping = text({"method": "ping"})
+    ping_ns = 30_000_000_000
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._books: dict[str, TextBook] = {}  # those that match their checksums
-        self._pinged_ns = 0
 
     def opened(self) -> list[Action]:
         """Subscribe."""
@@ -66,13 +67,6 @@ class KrakenSession(Session):
             return self._check(book, snapshot=message["type"] == "snapshot")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise GarbageError(f"a book with a field that is missing or wrong: {error!r}") from error
-
-    def timer(self, now_ns: int) -> Sequence[Action]:
-        """Ping."""
-        if now_ns - self._pinged_ns < PING_NS:
-            return ()
-        self._pinged_ns = now_ns
-        return [text({"method": "ping"})]
 
     def _check(self, message: dict[str, Any], *, snapshot: bool) -> list[Action]:
         symbol: str = message["symbol"]

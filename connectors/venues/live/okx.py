@@ -19,6 +19,7 @@ from tapeline.connectors.venues.live.contract import (
     Send,
     Session,
     StreamKind,
+    chunks,
     load,
     text,
 )
@@ -28,17 +29,17 @@ from tapeline.schemas import FeedGap, GapReason, Kind
 TRADE, QUOTE, DEPTH = StreamKind
 CHANNELS = {TRADE: "trades-all", QUOTE: "bbo-tbt", DEPTH: "books"}
 ARGS_A_MESSAGE = 100
-PING_NS = 15_000_000_000
 
 
 class OkxSession(Session):
     """One connection."""
 
+    ping = Send("ping")
+
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         self._last: dict[str, int] = {}  # seqId of the books that are whole
         self._books: dict[str, TextBook] = {}  # of those whose checksums are given
-        self._pinged_ns = 0
 
     def opened(self) -> list[Action]:
         """Subscribe."""
@@ -47,10 +48,7 @@ class OkxSession(Session):
             for stream in sorted(self.plan.streams)
             for symbol in self.plan.symbols
         ]
-        return [
-            text({"op": "subscribe", "args": args[start : start + ARGS_A_MESSAGE]})
-            for start in range(0, len(args), ARGS_A_MESSAGE)
-        ]
+        return [text({"op": "subscribe", "args": some}) for some in chunks(args, ARGS_A_MESSAGE)]
 
     def received(self, data: bytes, now_ns: int) -> Sequence[Action]:
         """Follow the numbers of books, compare them with their checksums."""
@@ -69,13 +67,6 @@ class OkxSession(Session):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise GarbageError(f"a message with a field that is missing or wrong: {error!r}") from error
         return [action for some in actions for action in some]
-
-    def timer(self, now_ns: int) -> Sequence[Action]:
-        """Ping."""
-        if now_ns - self._pinged_ns < PING_NS:
-            return ()
-        self._pinged_ns = now_ns
-        return [Send("ping")]
 
     def _check(self, symbol: str, message: dict[str, Any], *, snapshot: bool) -> list[Action]:
         checksum, number, before = int(message.get("checksum", 0)), int(message["seqId"]), int(message["prevSeqId"])

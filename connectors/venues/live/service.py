@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import aiohttp
 
@@ -48,13 +48,6 @@ class LiveConnection:
     waiting: int = 0
 
 
-@dataclass(slots=True)
-class Live:
-    """What runs."""
-
-    connections: list[LiveConnection] = field(default_factory=list)
-
-
 @asynccontextmanager
 async def web_session() -> AsyncIterator[aiohttp.ClientSession]:
     """Open what connections and REST share."""
@@ -69,13 +62,13 @@ async def run_live(
     kafka: Mapping[str, str | int],
     *,
     stop: asyncio.Event,
-    on_start: Callable[[Live], None] = lambda _: None,
-) -> Live:
+    on_start: Callable[[list[LiveConnection]], None] = lambda _: None,
+) -> list[LiveConnection]:
     """Run the connections of these venues until `stop` is set; returns when what they sent is safe.
 
     Raises what ends the process: DeliveryError, UnavailableError.
     """
-    live = Live()
+    live: list[LiveConnection] = []
     async with (
         Producer(kafka, compression=settings.frames.compression) as producer,
         web_session() as http,
@@ -94,7 +87,7 @@ async def run_live(
             keeping.append(group.create_task(describing))
             for plan in plans(dialect, venue):
                 shown = LiveConnection(f"{dialect.venue}/{plan.connection}", plan)
-                live.connections.append(shown)
+                live.append(shown)
                 serve = _Served(settings, dialect, venue, shown, producer, keeper, http, rest, partitions)
                 serving.append(group.create_task(serve.run(stop)))
         on_start(live)
