@@ -4,6 +4,8 @@ import asyncio
 import ctypes
 import re
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import click
@@ -44,6 +46,19 @@ def give_memory_back() -> None:
     """Keep the allocator from raising LARGE_BYTES by itself, or a feed keeps what its worst stall took, for ever."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # glibc's
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Give a TaskGroup that raises what went wrong first, as it is, instead of a group of errors nobody can read."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
 
 
 def stop_at_signal() -> asyncio.Event:

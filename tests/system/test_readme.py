@@ -14,11 +14,13 @@ from tapeline.streams.cli import COMMANDS
 from tapeline.streams.home import Home
 from tests.system.conftest import temporary_home
 from tests.system.platform import Platform, wait_until
+from tests.venue.thread import venue_thread
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 LINES = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines() if line]
+LIVE = next(line for line in LINES if "--symbols" in line)
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +62,9 @@ def test_the_first_steps_print_what_the_readme_says(first_steps: tuple[Platform,
     platform, env = first_steps
     assert "Nothing is missing." in shell("tapeline doctor", env)
     ingest, *rest = [
-        line for line in LINES if line.startswith(("tapeline ingest", "tapeline signals", "tapeline topics"))
+        line
+        for line in LINES
+        if line.startswith(("tapeline ingest", "tapeline signals", "tapeline topics")) and line != LIVE
     ]
     assert ingest == "tapeline ingest binance docs/examples/btcusdt.txt"
     assert "1,500 messages" in shell(ingest, env)
@@ -70,6 +74,24 @@ def test_the_first_steps_print_what_the_readme_says(first_steps: tuple[Platform,
     [as_json] = [out for line, out in printed.items() if "json" in line]
     assert [as_json] == blocks("json")
     assert "signals" in printed["tapeline topics list"]
+
+
+def test_the_live_example_reads_a_venue_until_ctrl_c(
+    first_steps: tuple[Platform, dict[str, str]], tmp_path: Path
+) -> None:
+    # The venue is ours: there may be no internet here. Options stand above what the file says.
+    _, env = first_steps
+    config, log = tmp_path / "tapeline.toml", tmp_path / "log"
+    with venue_thread("kraken", ["BTC/USD", "ETH/USD"], rate=100) as stage, log.open("w") as out:
+        where = f'url = "{stage.venue.url}"\nrest = "{stage.venue.rest}"\n'
+        config.write_text(f'[venues.kraken]\nsymbols = ["XRP/USD"]\n{where}')
+        live = subprocess.Popen(LIVE.split(), env=env | {"TAPELINE_CONFIG": str(config)}, stdout=out, stderr=out)
+        try:
+            wait_until(lambda: re.search(r"connected, [1-9][\d,]* messages", log.read_text()), "messages")
+        finally:
+            live.send_signal(signal.SIGINT)
+        assert live.wait(30) == 130
+    assert re.search(r"kraken/0: [1-9][\d,]* messages in raw, confirmed", log.read_text())
 
 
 def test_make_demo_runs_until_ctrl_c() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tapeline.connectors.venues.capture_writer import CaptureWriter
-from tapeline.connectors.venues.command import STOPPED, give_memory_back, stop_at_signal
+from tapeline.connectors.venues.command import STOPPED, give_memory_back, stop_at_signal, together
 from tapeline.connectors.venues.contract import FeedMessage, Message
 from tapeline.connectors.venues.live.client import Connection
 from tapeline.connectors.venues.live.command import configured, live_options
@@ -87,7 +87,7 @@ async def _record(dialect: Dialect, asked: VenueSettings, file: Path, seconds: f
     started = shown = loop.time()
     outlets: dict[_Outlet, Plan] = {}
     with CaptureWriter(file, dialect.venue, time.time_ns()) as writer:
-        async with web_session() as http, asyncio.TaskGroup() as group:
+        async with web_session() as http, together() as group:
             rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, asked))
             work = [group.create_task(_list_instruments(dialect, asked, rest, writer))]
             for plan in plans(dialect, asked):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from tapeline.connectors.venues.command import together
 from tapeline.connectors.venues.contract import FeedMessage
 from tapeline.connectors.venues.live.client import TIMER_S, Connection
 from tapeline.connectors.venues.live.contract import Dialect, Plan
@@ -25,7 +26,7 @@ from tapeline.connectors.venues.live.instruments import keep_described
 from tapeline.connectors.venues.live.lease import LeaseKeeper
 from tapeline.connectors.venues.live.rest import Rest
 from tapeline.schemas import FeedGap, GapReason, TapelineError, partition_of
-from tapeline.schemas.topics import RAW, TICKS
+from tapeline.schemas.topics import LEASES, RAW, TICKS
 from tapeline.streams.producer import Producer
 from tapeline.streams.registry import Registry
 from tapeline.streams.settings import Settings, VenueSettings
@@ -72,9 +73,10 @@ async def run_live(
     async with (
         Producer(kafka, compression=settings.frames.compression) as producer,
         web_session() as http,
-        asyncio.TaskGroup() as group,
+        together() as group,
     ):
         partitions = await producer.partition_count(RAW.name)
+        await producer.partition_count(LEASES.name)  # says what to do if it is not there
         holder = f"{socket.gethostname()}/{os.getpid()}/{time.time_ns()}"
         keeper = LeaseKeeper(holder, kafka, producer)
         registry = Registry(kafka, await producer.partition_count(TICKS.name))
