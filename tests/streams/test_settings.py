@@ -73,7 +73,7 @@ def test_which_file_is_read(tmp_path: Path) -> None:
         ("[frames]\nzzz = 1", "2: frames.zzz: unknown key; known are messages_max, wait_ms, adaptive, compression"),
         (
             "home = 'x'",
-            "1: home: unknown key; known are kafka, database, topics, frames, logics, venues, worker, telemetry",
+            "1: home: unknown key; known are kafka, database, topics, frames, logics, bars, venues, worker, telemetry",
         ),
         (
             '[kafka]\nsecurity_protocol = "TLS"',
@@ -87,6 +87,12 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             'frames.messages_max = "100"',
             "1: frames.messages_max: must be a whole number from 1 to 100000, not '100'",
         ),
+        (
+            '[bars]\nintervals = [\n"1m",\n"2d"]',
+            "4: bars.intervals[1]: '2d': bars of time last whole seconds, from 1s to 1d",
+        ),
+        ('[bars]\nintervals = ["1h", "60m"]', "2: bars.intervals: '1h' stands there twice"),
+        ("[bars]\nrevise_bars = -1", "2: bars.revise_bars: must be a whole number from 0 to 1000, not -1"),
         ("frames = { wait_ms = inf }", "1: frames.wait_ms: must be a number from 0.1 to 10000, not inf"),
         ("frames = { wait_ms = true }", "1: frames.wait_ms: must be a number from 0.1 to 10000, not true"),
         ("frames = 3", "1: frames: must be a table, not 3"),
@@ -106,7 +112,10 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             "[topics.raw]\nretention_hours = 0",
             "2: topics.raw.retention_hours: must be a whole number of hours from 1 to 1000000, or -1 for ever",
         ),
-        ("[topics.state]\npartitions = 2", "1: topics.state: unknown key; known are raw, ticks, signals, rejected"),
+        (
+            "[topics.state]\npartitions = 2",
+            "1: topics.state: unknown key; known are raw, ticks, bars, signals, rejected",
+        ),
         (
             "[logics.Fast]",
             "1: logics.Fast: a name must be a lower-case letter, then up to 63 lower-case letters, digits, _ or -",
