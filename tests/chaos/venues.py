@@ -30,7 +30,7 @@ def one_run(seed: int) -> Outcome:
 def many_runs(seeds: Iterable[int]) -> Iterator[Outcome]:
     """Yield outcomes as they come."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_leave_ctrl_c_to_the_parent) as pool:
+    with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_end_at_ctrl_c) as pool:
         try:
             for done in as_completed([pool.submit(one_run, seed) for seed in seeds]):
                 yield done.result()
@@ -38,8 +38,8 @@ def many_runs(seeds: Iterable[int]) -> Iterator[Outcome]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_at_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once, and without a traceback
 
 
 def disturb_venues(seeds: Iterable[int], minutes: float | None) -> int:
