@@ -12,6 +12,7 @@ import pytest
 
 from tapeline.streams.home import Home
 from tests.system.platform import TAPELINE, Platform, running_platform, wait_until
+from tests.venue.thread import venue_thread
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,27 @@ def test_without_a_terminal_it_counts_the_signals_of_its_own_run(home: Home) -> 
     assert "tapeline: no signal reached the database: " in failed.stderr
     assert "tapeline doctor" in failed.stderr
     assert leftovers(home) == []
+
+
+def test_a_live_venue_instead_of_the_simulated_market(home: Home, tmp_path: Path) -> None:
+    with venue_thread("binance", ["BTCUSDT", "ETHUSDT"], rate=400) as stage:
+        config = tmp_path / "tapeline.toml"
+        config.write_text(
+            f'[venues.binance]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nurl = "{stage.venue.url}"\n'
+            f'rest = "{stage.venue.rest}"\n'
+        )
+        platform = Platform(home, {"TAPELINE_CONFIG": str(config)})
+        printed = platform.cli("demo", "--venue", "binance", "--seconds", "5", "--plain")
+    done = re.search(r"([\d,]+) messages became ([\d,]+) ticks .* and ([\d,]+) signals in the database\.", printed)
+    assert done is not None, printed
+    assert all(int(number.replace(",", "")) > 0 for number in done.groups())
+    assert leftovers(home) == []
+    failed = subprocess.run(
+        [*TAPELINE, "demo", "--venue", "binance"], env=platform.env, capture_output=True, text=True, timeout=60
+    )
+    assert failed.returncode == 1
+    assert "tapeline: binance cannot be reached from here" in failed.stderr
+    assert failed.stdout == ""
 
 
 class Terminal:
