@@ -17,6 +17,7 @@ from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
 from tests.bench import report
+from tests.bench.captures import ENVIRONMENT, capture_rows
 from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
 from tests.bench.latency import Ages, Latency, idle_percent
@@ -25,7 +26,8 @@ from tests.bench.peers.contract import Peer, PythonPeer, UnavailablePeerError
 from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
-from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
+from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, PARTS, Plan
+from tests.bench.quality import quality_rows
 from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
 
@@ -65,17 +67,42 @@ class Bench:
         return [*report.throughput_rows(samples), *report.memory_rows(samples), *self._others]
 
     async def serve(self, folder: Path) -> None:
-        """Run beside a broker of its own; what fails ends it with what is there. SIGTERM ends it as Ctrl-C does."""
+        """Run, beside a broker if need be; what fails ends it with what is there. SIGTERM ends it as Ctrl-C does."""
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
+            await self._without_broker(folder)
+            if not self._plan.needs_broker:
+                return
             async with Servers.start(
                 Home.at(folder / "home"), database=False, on_progress=self._console.print
             ) as servers:
                 assert servers.bootstrap_servers is not None
                 await self.run(Lab(servers.bootstrap_servers, folder, self._console))
         except (BenchError, TapelineError) as error:
+            self._fault(str(error))
+
+    async def _without_broker(self, folder: Path) -> None:
+        """Measure the parts that only need us; a broker beside them would take a share of the machine."""
+        plan, console = self._plan, self._console
+        if "captures" in plan.parts and plan.wants(OURS):
+            await self._captures()
+        if "quality" in plan.parts and plan.wants(OURS):
+            self._others += quality_rows(plan, console)
+        if "store" in plan.parts and plan.wants(OURS):
+            self._others += await store_rows(folder, plan, console)
+
+    async def _captures(self) -> None:
+        python = None
+        if self._plan.wants(CRYPTOFEED):
+            try:
+                python = await ENVIRONMENT.prepare(self._console)
+            except UnavailablePeerError as error:
+                self._fault(f"without {CRYPTOFEED}: {error}")
+        try:
+            self._others += await capture_rows(self._plan, self._console, python)
+        except UnavailablePeerError as error:
             self._fault(str(error))
 
     async def run(self, lab: Lab) -> None:
@@ -104,8 +131,6 @@ class Bench:
             self._others += [
                 report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
             ]
-        if "store" in plan.parts and plan.wants(OURS):
-            self._others += await store_rows(lab.folder, plan, self._console)
 
     async def _prepared(self, lab: Lab) -> list[Peer]:
         found = []

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
-CONTENDERS = (OURS, FLOOR, *PEERS)
-PARTS = ("throughput", "frames", "latency", "handover", "idle", "store")
+CRYPTOFEED = "cryptofeed"
+"""A peer of captures alone."""
+CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED)
+WITHOUT_BROKER = ("store", "captures", "quality")
+PARTS = ("throughput", "frames", "latency", "handover", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
 FRAME_ROWS = {1: 10_000, 10: 100_000, 100: 500_000, LARGEST_FRAME: 1_500_000}
@@ -35,6 +38,10 @@ class Plan:
     idle_seconds: float
     store_ticks: int
     """Written to the database."""
+    capture_seconds: float
+    """A sample of a capture is at least so long."""
+    quality_blocks: int
+    """Of a million ticks each, in a round."""
     fast: int = 20
     slow: int = 50
     latency_fast: int = 2
@@ -60,11 +67,18 @@ class Plan:
             handover_rate=20_000,
             idle_seconds=30 * seconds,
             store_ticks=steps(500_000),  # more, and a checkpoint falls into some of the measurements
+            capture_seconds=0.5 * seconds,
+            quality_blocks=max(round(8 * seconds), 1),
         )
 
     def wants(self, *names: str) -> bool:
         """Return whether one of these contenders is asked for."""
         return not self.contenders.isdisjoint(names)
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether anything but what runs without one is asked for."""
+        return not self.parts <= set(WITHOUT_BROKER)
 
     @property
     def rows(self) -> int:
