@@ -8,8 +8,10 @@ PEERS = ("kafka-streams", "confluent", "quix", "faust")
 CRYPTOFEED = "cryptofeed"
 """A peer of captures alone."""
 CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED)
+OVER_THE_MARKET = ("throughput", "frames", "latency", "handover")
+"""Parts that measure over the same made market, most of them beside peers."""
 WITHOUT_BROKER = ("store", "captures", "quality")
-PARTS = ("throughput", "frames", "latency", "handover", "idle", *WITHOUT_BROKER)
+PARTS = (*OVER_THE_MARKET, "live", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
 FRAME_ROWS = {1: 10_000, 10: 100_000, 100: 500_000, LARGEST_FRAME: 1_500_000}
@@ -33,6 +35,8 @@ class Plan:
     """Messages a second -> for how long they are fed."""
     warm_up_seconds: float
     """Of the feed, whose latencies do not count."""
+    live_seconds: Mapping[int, float]
+    """Likewise, of a venue."""
     handover_rate: int
     """Messages a second, while workers come and go."""
     idle_seconds: float
@@ -63,6 +67,7 @@ class Plan:
             frame_rows={frame: steps(rows) for frame, rows in FRAME_ROWS.items()},
             peer_rows={peer: steps(rows) for peer, rows in PEER_ROWS.items()},
             latency_seconds={2_000: 30 * seconds, 20_000: 30 * seconds},
+            live_seconds={5_000: 30 * seconds},
             warm_up_seconds=12 * seconds,
             handover_rate=20_000,
             idle_seconds=30 * seconds,

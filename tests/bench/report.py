@@ -74,6 +74,10 @@ GOALS = (
         for rate in ("2k", "20k")
         for quantile, bound in (("p50", 4), ("p99", 10))
     ),
+    *(
+        Goal(f"live_5k_{quantile}_ms", None, at_least=False, bound=bound)
+        for quantile, bound in (("p50", 2), ("p99", 8))
+    ),
     *(Goal(f"handover_{change}_ms", None, at_least=False, bound=2_000) for change in ("join", "leave")),
     Goal("idle_cpu_percent", None, at_least=False, bound=2),
     *(
@@ -138,6 +142,20 @@ def latency_rows(label: str, ours: Ages | None, peers: Mapping[str, Ages | None]
             counts = [len(one) for one in (ours, ages) if one is not None]
             rows.append(compare(name, "ms", value, peer, peer_value, min(counts, default=0)))
     return rows
+
+
+def live_rows(label: str, ages: Mapping[str, Ages | None]) -> list[Row]:
+    """Return the quantiles of the ways of a live message at one pace, by the names of these ways."""
+    return [
+        compare(
+            f"live_{label}{way}_{quantile}_ms",
+            "ms",
+            None if found is None else float(np.percentile(found, percent)),
+            samples=0 if found is None else len(found),
+        )
+        for way, found in ages.items()
+        for quantile, percent in QUANTILES.items()
+    ]
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
