@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 INT64 = types.int64
 
-inlined: Callable[[Callable[..., Any]], Any] = numba.njit(forceinline=True, _nrt=False)
+_njit: Any = numba.njit  # its stubs lack options
+inlined: Callable[[Callable[..., Any]], Any] = _njit(forceinline=True, _nrt=False)
 """Compile a helper into the compiled functions that call it. It must make no arrays: references to those it gets are
 not counted. Where a dozen arrays go from helper to helper that takes five times as long as an order book's work."""
 
@@ -58,5 +59,5 @@ def compiled(function: Callable[..., Any], *arguments: Any, counted: bool = True
 
 
 def _compile(function: Callable[..., Any], arguments: tuple[Any, ...], **options: bool) -> Callable[..., Any]:
-    dispatcher: Callable[..., Any] = numba.njit(arguments, error_model="numpy", **options)(function)
+    dispatcher: Callable[..., Any] = _njit(arguments, error_model="numpy", **options)(function)
     return dispatcher
