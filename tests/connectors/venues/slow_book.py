@@ -10,9 +10,7 @@ from typing import Any
 from tapeline.connectors.venues.book import Book
 from tapeline.connectors.venues.book_kernel import WAITING_MAX
 from tapeline.schemas import Flag, GapReason, Kind
-
-Truth = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]
-"""Bids and asks, best first."""
+from tests.venue.market import Truth
 
 
 @dataclass
