@@ -12,7 +12,7 @@ from tapeline.connectors.venues.live.dialects import DIALECTS, plans
 from tapeline.connectors.venues.live.rest import Rest
 from tapeline.connectors.venues.live.service import web_session
 from tapeline.streams.settings import VenueSettings
-from tests.venue.check import Report, check
+from tests.venue.check import Report, check, settled
 from tests.venue.market import CAPTURED, CAPTURES, Event, Market, captured, invented
 from tests.venue.server import FAULTS, Faults, Venue
 
@@ -175,6 +175,5 @@ async def _settle(
         if len(venue.clients) < len(logs):
             continue
         await asyncio.sleep(0.1)  # for what is on its way
-        report = check(market, name, {source: list(log.items) for source, log in logs.items()}, Random(0))
-        if not any("in the end" in fault for fault in report.faults):
+        if settled(market, {source: log.items for source, log in logs.items()}):
             return
