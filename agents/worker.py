@@ -6,14 +6,16 @@ import click
 
 from tapeline.schemas import UnavailableError
 from tapeline.streams.options import pass_settings
-from tapeline.streams.settings import Settings, check_logics
+from tapeline.streams.settings import Settings, check_bars, check_logics
 from tapeline.streams.topic_admin import State, TopicAdmin
 
 MODULES = {
     "normalize": "tapeline.agents.normalize",
     "logic": "tapeline.agents.logic_worker",
+    "bars": "tapeline.agents.bars",
     "persist": "tapeline.agents.persist",
     "persist-ticks": "tapeline.agents.persist_ticks",
+    "persist-bars": "tapeline.agents.persist_bars",
 }
 
 
@@ -26,7 +28,7 @@ MODULES = {
 def worker(
     settings: Settings, roles: tuple[str, ...], instance: str | None, web_port: int | None, loglevel: str
 ) -> None:
-    """Run roles (normalize, logic, persist, persist-ticks) until Ctrl-C.
+    """Run roles (normalize, logic, bars, persist, persist-ticks, persist-bars) until Ctrl-C.
 
     Several workers of one role share its partitions. Each shows its numbers to `tapeline status` and, at
     /metrics, to Prometheus.
@@ -41,6 +43,8 @@ def worker(
 
     if "logic" in roles:
         check_logics(settings)
+    if "bars" in roles:
+        check_bars(settings)
     missing = [report.topic.name for report in TopicAdmin(settings).inspect() if report.state is State.MISSING]
     if missing:
         raise UnavailableError(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")

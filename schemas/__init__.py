@@ -1,6 +1,7 @@
 """What every event looks like. Imports nothing of ours and does no I/O."""
 
 from tapeline.schemas.bar import BAR, BarFlag, BarKind, Bars, empty_bars
+from tapeline.schemas.bar_frame import BarFrame
 from tapeline.schemas.errors import (
     EventError,
     FrameError,
@@ -21,6 +22,7 @@ from tapeline.schemas.events import (
 )
 from tapeline.schemas.feed import FeedAnswer, FeedConnect, FeedEvent, FeedGap, decode_feed
 from tapeline.schemas.frames import RECORD_BYTES_MAX, TICKS_MAX, FrameFlag, Lane, RawFrame, TickFrame
+from tapeline.schemas.interval import Interval, IntervalError
 from tapeline.schemas.lease import Lease, Leases, is_older
 from tapeline.schemas.snapshot import Snapshot
 from tapeline.schemas.tick import TICK, Flag, GapReason, Kind, Ticks, empty_ticks
@@ -33,6 +35,7 @@ __all__ = [
     "TICKS_MAX",
     "TOPICS",
     "BarFlag",
+    "BarFrame",
     "BarKind",
     "Bars",
     "EventError",
@@ -45,6 +48,8 @@ __all__ = [
     "FrameFlag",
     "GapReason",
     "Instrument",
+    "Interval",
+    "IntervalError",
     "Kind",
     "Lane",
     "Lease",

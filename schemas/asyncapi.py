@@ -23,6 +23,7 @@ EVENTS: dict[Schema, type[Event]] = {
 BINARY = {
     Schema.RAW_FRAME: "Messages of one connection as received, with their receive times, in one record.",
     Schema.TICK_FRAME: "Ticks of one partition of `ticks` from one record of `raw`, 64 bytes each.",
+    Schema.BAR_FRAME: "Bars of one partition of `bars`, of one interval, from one record of `ticks`, 104 bytes each.",
     Schema.SNAPSHOT: "State of one unit of a role, with the next offset that it expects and its lane marks.",
 }
 """The schemas that are bytes; frames.ksy has their layout."""

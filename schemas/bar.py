@@ -12,7 +12,7 @@ BAR = np.dtype(
     [
         ("start_ns", "<i8"),  # time bars: begin of the interval; others: event time of the first trade
         ("end_ns", "<i8"),  # time bars: end of the interval, exclusive; others: event time of the last trade
-        ("number", "<i8"),  # n-th bar: time bars start_ns // size, others counted from 0
+        ("number", "<i8"),  # n-th bar: time bars start_ns // size (docs/bars.md: of a session), others counted from 0
         ("instrument_id", "<u4"),  # from the instrument registry
         ("kind", "u1"),  # BarKind
         ("flags", "u1"),  # BarFlag

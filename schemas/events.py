@@ -94,6 +94,7 @@ class RejectReason(StrEnum):
     UNKNOWN = "unknown"  # well-formed, of a kind this version does not know
     OVERSIZED = "oversized"  # larger than this version processes
     CORRUPT = "corrupt"  # not a whole frame or event of ours
+    LATE = "late"  # well-formed, but what it belongs to cannot be changed any more
     FAILED = "failed"  # our own code failed on it
 
 

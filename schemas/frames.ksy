@@ -1,6 +1,6 @@
 meta:
   id: tapeline_frames
-  title: Tapeline frames, the records of topics raw, ticks and state
+  title: Tapeline frames, the records of topics raw, ticks, bars and state
   application: Tapeline
   license: Apache-2.0
   ks-version: '0.10'
@@ -16,6 +16,7 @@ seq:
       cases:
         'magic::raw_frame': raw_frame
         'magic::tick_frame': tick_frame
+        'magic::bar_frame': bar_frame
         'magic::snapshot': snapshot
 instances:
   magic:
@@ -30,6 +31,9 @@ enums:
     0x4b544c54:
       id: tick_frame
       doc: The letters TLTK
+    0x52424c54:
+      id: bar_frame
+      doc: The letters TLBR
     0x54534c54:
       id: snapshot
       doc: The letters TLST
@@ -43,6 +47,11 @@ enums:
     7: control
     8: mark
     9: funding
+  bar_kind:
+    1: time
+    2: tick
+    3: volume
+    4: dollar
 types:
   raw_frame:
     doc: Messages as received on one connection; no messages means a TIME record.
@@ -209,6 +218,95 @@ types:
       is_locked:
         value: (flags & 0x0100) != 0
         doc: bid equals ask
+  bar_frame:
+    doc: |
+      Bars of one partition of topic bars and one interval, from one record of topic ticks. For each stream and lane,
+      (origin_offset, part) only grows: skip a frame that is not above the highest one seen.
+    seq:
+      - id: magic
+        contents: TLBR
+      - id: version
+        type: u1
+        valid: 1
+      - id: reserved
+        type: u1
+      - id: part
+        type: u2
+        doc: that of the tick frame x 256, plus the number of this frame among those it made
+      - id: count
+        type: u4
+        doc: how many bars
+      - id: lane
+        type: lane
+        doc: that of the tick frame
+      - id: origin_offset
+        type: s8
+        doc: that of the tick frame, an offset in topic raw
+      - id: time_ns
+        type: s8
+        doc: the receive clock, a running maximum
+      - id: stream
+        type: u4
+        doc: hash of the configuration; bars of another stream are others
+      - id: reserved2
+        type: u4
+      - id: bars
+        type: bar
+        repeat: expr
+        repeat-expr: count
+      - id: checksum
+        type: u8
+  bar:
+    doc: 104 bytes; instrument_id, kind, size and number name a bar, of which the highest revision counts
+    seq:
+      - id: start_ns
+        type: s8
+        doc: of a bar of time, the begin of its interval; of others, the event time of the first trade
+      - id: end_ns
+        type: s8
+        doc: of a bar of time, the end of its interval, exclusive; of others, the event time of the last trade
+      - id: number
+        type: s8
+        doc: which bar it is
+      - id: instrument_id
+        type: u4
+        doc: from topic instruments
+      - id: kind
+        type: u1
+        enum: bar_kind
+      - id: flags
+        type: u1
+      - id: revision
+        type: u2
+        doc: 0 at first
+      - id: size
+        type: f8
+        doc: nanoseconds, trades, volume or notional of a bar, by kind
+      - id: open
+        type: f8
+      - id: high
+        type: f8
+      - id: low
+        type: f8
+      - id: close
+        type: f8
+      - id: volume
+        type: f8
+      - id: notional
+        type: f8
+        doc: sum of price x size; by volume, the average price
+      - id: buy_volume
+        type: f8
+        doc: of trades whose aggressor bought
+      - id: trades
+        type: s8
+    instances:
+      is_late:
+        value: (flags & 0x01) != 0
+        doc: a trade came after it had closed
+      is_partial:
+        value: (flags & 0x02) != 0
+        doc: data is missing in it, or it began in the middle
   snapshot:
     doc: State of one unit of a role; internal to Tapeline.
     seq:

@@ -19,6 +19,7 @@ class Schema(StrEnum):
 
     RAW_FRAME = "RawFrame"
     TICK_FRAME = "TickFrame"
+    BAR_FRAME = "BarFrame"
     SIGNAL = "Signal"
     INSTRUMENT = "Instrument"
     REJECTED = "Rejected"
@@ -81,9 +82,20 @@ TICKS = Topic(
     partitions=4,
     retention_hours=720,
     writers=("normalize",),
-    readers=("logic", "persist-ticks", "subscribers"),
+    readers=("logic", "bars", "persist-ticks", "subscribers"),
     public=True,
     description="Ticks of one partition from one raw record.",
+)
+BARS = Topic(
+    "bars",
+    Schema.BAR_FRAME,
+    "bars partition (hash of the instrument's name)",
+    partitions=4,
+    retention_hours=2160,
+    writers=("bars",),
+    readers=("persist-bars", "subscribers"),
+    public=True,
+    description="Bars of one partition and interval that one tick frame completed or revised.",
 )
 SIGNALS = Topic(
     "signals",
@@ -104,7 +116,7 @@ INSTRUMENTS = Topic(
     # Not compacted: the first record of a name decides, and compaction keeps the last.
     retention_hours=HOURS_FOREVER,
     writers=("normalize", "ingest"),
-    readers=("normalize", "ingest", "logic", "persist-ticks", "subscribers"),
+    readers=("normalize", "ingest", "logic", "bars", "persist-ticks", "persist-bars", "subscribers"),
     public=True,
     description="The registry of instruments: the first record of a name decides its id, later ones describe it.",
 )
@@ -114,8 +126,8 @@ STATE = Topic(
     "role/unit",
     partitions=4,
     retention_hours=HOURS_FOREVER,
-    writers=("normalize", "logic"),
-    readers=("normalize", "logic"),
+    writers=("normalize", "logic", "bars"),
+    readers=("normalize", "logic", "bars"),
     public=False,
     description="Snapshots: state, next offset and lane marks in one record, in the partition of the input.",
     compacted=True,
@@ -126,7 +138,7 @@ REJECTED = Topic(
     "origin topic/partition",
     partitions=4,
     retention_hours=720,
-    writers=("ingest", "normalize", "logic", "persist", "persist-ticks"),
+    writers=("ingest", "normalize", "logic", "bars", "persist", "persist-ticks", "persist-bars"),
     readers=("operators",),
     public=False,
     description="What could not be processed, with reason and origin.",
@@ -145,7 +157,9 @@ LEASES = Topic(
     broker_time=True,
 )
 
-TOPICS: dict[str, Topic] = {topic.name: topic for topic in (RAW, TICKS, SIGNALS, INSTRUMENTS, STATE, REJECTED, LEASES)}
+TOPICS: dict[str, Topic] = {
+    topic.name: topic for topic in (RAW, TICKS, BARS, SIGNALS, INSTRUMENTS, STATE, REJECTED, LEASES)
+}
 
 
 def partition_of(key: str, partitions: int) -> int:

@@ -27,7 +27,7 @@ from tapeline.streams.home import Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers.jars import KAFKA_VERSION, cached_jars, jars_dir
 from tapeline.streams.servers.postgres import installed
-from tapeline.streams.settings import Settings, check_logics, database_dsn, load_settings
+from tapeline.streams.settings import Settings, check_bars, check_logics, database_dsn, load_settings
 from tapeline.streams.supervisor import Phase
 
 _PYTHON_MIN = (3, 11)
@@ -227,6 +227,7 @@ def examine(config: Path | None) -> list[Finding]:
     try:
         settings = load_settings(config)
         check_logics(settings)
+        check_bars(settings)
     except TapelineError as error:
         findings.append(missing("settings", str(error), "Correct the file or the environment."))
         findings += [*check_kafka_programs(), *check_postgres_programs(), *check_home(Home.at())]

@@ -12,14 +12,14 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # no __all__ there
 
 from tapeline.schemas import Topic, UnavailableError
-from tapeline.schemas.topics import RAW, SIGNALS, TICKS
+from tapeline.schemas.topics import BARS, RAW, SIGNALS, TICKS
 from tapeline.streams.settings import Settings, kafka_bootstrap
 
 INPUTS: Mapping[str, Topic] = {"normalize": RAW, "logic": TICKS, "persist": SIGNALS}
 """The topic that each role reads."""
-STORE_INPUTS: Mapping[str, Topic] = {"persist-ticks": TICKS}
-"""The same of roles that run only where the settings want what they keep."""
-ALL_INPUTS = {**INPUTS, **STORE_INPUTS}
+OPTIONAL_INPUTS: Mapping[str, Topic] = {"bars": TICKS, "persist-ticks": TICKS, "persist-bars": BARS}
+"""The same of roles that run only where the settings want what they make or keep."""
+ALL_INPUTS = {**INPUTS, **OPTIONAL_INPUTS}
 TIMEOUT_SECONDS = 5.0
 _SETTLED = (ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
 
@@ -28,8 +28,9 @@ T = TypeVar("T")
 
 def inputs(settings: Settings) -> dict[str, Topic]:
     """Return the roles that are to run, in the order of the way of a tick, and the topic that each reads."""
-    wanted = {"persist-ticks": settings.database.store_ticks}
-    return {**INPUTS, **{role: topic for role, topic in STORE_INPUTS.items() if wanted[role]}}
+    kept = settings.database
+    wanted = {"bars": settings.bars.intervals, "persist-ticks": kept.store_ticks, "persist-bars": kept.store_bars}
+    return {**INPUTS, **{role: topic for role, topic in OPTIONAL_INPUTS.items() if wanted[role]}}
 
 
 @dataclass(frozen=True, slots=True)

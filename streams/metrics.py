@@ -148,8 +148,8 @@ METRICS: tuple[Metric, ...] = (
         "items",
         COUNTER,
         "{item}",
-        "What those records held: messages (`normalize`), ticks (`logic`; `persist-ticks`: that it keeps), signals "
-        "(`persist`).",
+        "What those records held: messages (`normalize`), ticks (`logic`, `bars`; `persist-ticks`: that it keeps), "
+        "bars (`persist-bars`), signals (`persist`).",
         "The rate of your market. Divided by records: how full frames are.",
         lambda one, _: one.items,
     ),

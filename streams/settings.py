@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tapeline.schemas.errors import SettingsError, UnavailableError
+from tapeline.schemas.interval import Interval, IntervalError
 from tapeline.schemas.topics import HOURS_FOREVER, STATE, TOPICS, Topic
 from tapeline.streams.settings_check import Json, Sources
 
@@ -112,6 +113,14 @@ def _no_switch(value: Any) -> Any:
     return value
 
 
+def _interval(value: str) -> str:
+    try:
+        Interval.parse(value)
+    except IntervalError as error:
+        raise _wrong(str(error)) from None
+    return value
+
+
 def _not_zero_days(value: int) -> int:
     if value == 0:
         raise _wrong("must be a whole number of days from 1 to 36500, or -1 for ever")
@@ -121,6 +130,7 @@ def _not_zero_days(value: int) -> int:
 Text = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": "string", "format": "password"})]
 Name = Annotated[str, AfterValidator(_name)]
+IntervalText = Annotated[str, AfterValidator(_interval)]
 Kept = Annotated[tuple[Text, ...], Field(strict=False), AfterValidator(_can_match), BeforeValidator(_no_switch)]
 """Of which instruments something is kept: patterns of `venue:SYMBOL`."""
 Days = Annotated[int, Field(ge=DAYS_FOREVER, le=36_500), AfterValidator(_not_zero_days)]
@@ -213,6 +223,8 @@ class DatabaseSettings(Table):
     connect_timeout_seconds: int = Field(default=10, ge=1, le=300)
     store_ticks: Kept = ()
     """Of which instruments ticks are kept; () = of none, and there is no role persist-ticks."""
+    store_bars: Kept = ()
+    """The same of bars, and the role persist-bars."""
     ticks_retention_days: Days = DAYS_FOREVER
     """-1 = for ever."""
     bars_retention_days: Days = DAYS_FOREVER
@@ -262,6 +274,7 @@ class TopicsSettings(Table):
 
     raw: TopicSettings = TopicSettings()
     ticks: TopicSettings = TopicSettings()
+    bars: TopicSettings = TopicSettings()
     signals: TopicSettings = TopicSettings()
     rejected: TopicSettings = TopicSettings()
 
@@ -306,6 +319,29 @@ class LogicSettings(Table):
     tenant: Name = "local"
     tags: dict[str, str] = Field(default_factory=dict)
     """Put on every signal of it."""
+
+
+class BarsSettings(Table):
+    """`[bars]`: which bars are made of trades, and by which rules."""
+
+    intervals: Annotated[tuple[IntervalText, ...], Field(strict=False)] = ()
+    """Such as `1m`, `100t`; () = none, and there is no role bars."""
+    instruments: Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_can_match)] = ("*",)
+    grace_seconds: float = Field(default=1.0, ge=0, le=3600)
+    """A bar of time is complete so long after its end."""
+    revise_bars: int = Field(default=2, ge=0, le=1000)
+    """So many intervals longer, trades that come late revise it."""
+    calendars: dict[Name, Text] = Field(default_factory=dict)
+    """Venue -> exchange calendar, to whose sessions the bars of its instruments are aligned."""
+
+    @field_validator("intervals")
+    @classmethod
+    def _no_repeats(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        written = [str(Interval.parse(text)) for text in value]
+        for text, same in zip(value, written, strict=True):
+            if written.count(same) > 1:
+                raise _wrong(f"{text!r} stands there twice")
+        return value
 
 
 class VenueSettings(Table):
@@ -374,6 +410,7 @@ class FileSettings(Table):
     topics: TopicsSettings = TopicsSettings()
     frames: FramesSettings = FramesSettings()
     logics: dict[Name, LogicSettings] = {"ema_cross": LogicSettings(logic="ema_cross")}
+    bars: BarsSettings = BarsSettings()
     venues: dict[Name, VenueSettings] = Field(default_factory=dict)
     worker: WorkerSettings = WorkerSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -440,6 +477,16 @@ def check_logics(settings: Settings) -> None:
     Named by a string: streams/ does not import agents/.
     """
     importlib.import_module("tapeline.agents.logic_config").specs(settings)
+
+
+def check_bars(settings: Settings) -> None:
+    """Raise SettingsError if [bars] asks for what the role would refuse, or bars are to be kept that nobody makes.
+
+    Named by a string: streams/ does not import agents/.
+    """
+    importlib.import_module("tapeline.agents.bars_config").specs(settings)
+    if settings.database.store_bars and not settings.bars.intervals:
+        raise settings.error_at(("database", "store_bars"), 'no bars are made: set [bars] intervals, such as ["1m"]')
 
 
 def check_venues(settings: Settings) -> None:

@@ -56,7 +56,7 @@ class PartitionStats:
     """Where the partition ends, as the client last heard."""
     records: int = 0
     items: int = 0
-    """Messages (normalize), ticks (logic, persist-ticks) or signals (persist) in those records."""
+    """Messages (normalize), ticks (logic, bars, persist-ticks), bars (persist-bars) or signals (persist) in them."""
     bytes: int = 0
     snapshot_time_ns: int = 0
     """Wall clock when the newest state was confirmed, by us or (not `persist*`) whoever had it before; 0: not known."""

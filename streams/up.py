@@ -20,7 +20,7 @@ from tapeline.streams.groups import inputs
 from tapeline.streams.home import Addresses, Home
 from tapeline.streams.options import config_option
 from tapeline.streams.servers import KAFKA_VERSION, Process, Progress, Servers
-from tapeline.streams.settings import Settings, check_logics, check_venues, load_settings
+from tapeline.streams.settings import Settings, check_bars, check_logics, check_venues, load_settings
 from tapeline.streams.supervisor import ChildState, Phase, Supervisor
 from tapeline.streams.topics import ensure_topics
 
@@ -56,6 +56,7 @@ async def run_platform(
         roles = tuple(inputs(settings))
     if roles:
         check_logics(settings)
+        check_bars(settings)
         check_venues(settings)
     async with Servers.start(
         home,
@@ -133,9 +134,9 @@ def up(config: Path | None, servers_only: bool) -> None:
     """Run the platform on this machine until Ctrl-C.
 
     Starts an Apache Kafka and a PostgreSQL of its own, except those that the settings name, creates the topics,
-    runs the roles normalize, logic and persist (and persist-ticks, where [database] store_ticks is set), and reads the
-    live venues of [venues]. Data and logs are kept in TAPELINE_HOME (~/.tapeline); every other command finds a running
-    `up` there. A process that dies is started again.
+    runs the roles normalize, logic and persist (and bars, persist-ticks and persist-bars, where [bars], [database]
+    store_ticks and store_bars are set), and reads the live venues of [venues]. Data and logs are kept in TAPELINE_HOME
+    (~/.tapeline); every other command finds a running `up` there. A process that dies is started again.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ otherwise) are others; view `candles` shows those of the stream that came last.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from psycopg import AsyncConnection
@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from tapeline.connectors.stores.frames import FrameDatabase, Fresh, Placed, Reached, Rows
 from tapeline.connectors.stores.rows import BIGINT, DOUBLE, INTEGER, SMALLINT, TIMESTAMPTZ, RowLayout, timestamps
 from tapeline.connectors.stores.upkeep import DAY_NS, Table
-from tapeline.schemas import BAR, Bars, Lane, empty_bars
+from tapeline.schemas import BAR, BarFrame, Bars, empty_bars
 
 COLUMNS = {
     "ts": TIMESTAMPTZ,
@@ -59,28 +59,12 @@ ON CONFLICT (instrument_id, kind, size) DO UPDATE SET stream = excluded.stream W
 """
 
 
-class BarsOfStream(Protocol):
-    """What the store looks at in a bar frame."""
-
-    @property
-    def bars(self) -> Bars:
-        """(n,) BAR."""
-
-    @property
-    def stream(self) -> int:
-        """What they were configured with."""
-
-    @property
-    def lane(self) -> Lane:
-        """That of the ticks they were made from."""
-
-
-class BarStore(FrameDatabase[BarsOfStream]):
+class BarStore(FrameDatabase[BarFrame]):
     """Keep bars for `keep_days` days."""
 
     table: ClassVar[Table] = Table("bars", days=30)
 
-    def rows(self, frames: Sequence[Placed[BarsOfStream]]) -> Rows:
+    def rows(self, frames: Sequence[Placed[BarFrame]]) -> Rows:
         """Return one row a bar."""
         lengths = [len(frame.bars) for _, frame in frames]
         bars: Bars = np.concatenate([frame.bars for _, frame in frames]) if frames else empty_bars(0)
@@ -93,7 +77,7 @@ class BarStore(FrameDatabase[BarsOfStream]):
         days = frozenset(np.unique(bars["start_ns"] // DAY_NS).tolist())
         return Rows(columns, np.cumsum(lengths, dtype=np.int64).tolist(), days)
 
-    def fresh(self, frames: Sequence[Placed[BarsOfStream]], rows: Rows, reached: Reached) -> Fresh:
+    def fresh(self, frames: Sequence[Placed[BarFrame]], rows: Rows, reached: Reached) -> Fresh:
         """Return the frames from the offset on that was reached."""
         places = [place for place, (offset, _) in enumerate(frames) if offset >= reached.next_offset]
         repeats = Counter(frame.lane.pack() for offset, frame in frames if offset < reached.next_offset)

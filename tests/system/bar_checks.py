@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tapeline.connectors.stores import BarStore
 from tapeline.connectors.stores.bars import OF_BAR
-from tapeline.schemas import BAR, BarFlag, BarKind, Bars, Lane, empty_bars
+from tapeline.schemas import BAR, BarFlag, BarFrame, BarKind, Bars, Lane, empty_bars
 from tests.connectors.stores.frames import START_NS, A, B
 from tests.system.frame_checks import MINUTE_NS, query
 
@@ -23,12 +23,9 @@ Check = Callable[[str], None]
 TOPIC = "bars"
 
 
-class Frame(NamedTuple):
+def framed(bars: Bars, stream: int = 9) -> BarFrame:
     """Bars as they come."""
-
-    bars: Bars
-    stream: int = 9
-    lane: Lane = Lane(3, 1)
+    return BarFrame(Lane(3, 1), 0, 0, START_NS, stream, bars)
 
 
 @asynccontextmanager
@@ -72,7 +69,7 @@ def written(dsn: str, *bars: Bars, start: int = 0, keep_days: int = -1, stream: 
 
     async def run() -> None:
         async with opened(dsn, keep_days) as store:
-            frames = [(at, Frame(one, stream)) for at, one in enumerate(bars, start)]
+            frames = [(at, framed(one, stream)) for at, one in enumerate(bars, start)]
             assert await store.write(frames, TOPIC, 1, start + len(bars)) == []
 
     asyncio.run(run())
@@ -90,7 +87,7 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
 
     async def write(store: BarStore, batches: Sequence[Sequence[tuple[int, int]]]) -> None:
         for at, batch in enumerate(batches):
-            frames = [(at, Frame(revised(number, revision))) for number, revision in batch]
+            frames = [(at, framed(revised(number, revision))) for number, revision in batch]
             assert await store.write(frames, TOPIC, 1, at + 1) == []
 
     def revised(number: int, revision: int) -> Bars:
@@ -118,7 +115,7 @@ def the_highest_revision_counts_however_they_come(dsn: str) -> None:
 
 
 def what_the_database_refuses_is_named_and_nothing_is_kept(dsn: str) -> None:
-    frames = [(at, Frame(make_bars(2, number=at, close=2e9 if at in (1, 4) else 1.0))) for at in range(6)]
+    frames = [(at, framed(make_bars(2, number=at, close=2e9 if at in (1, 4) else 1.0))) for at in range(6)]
 
     async def run() -> None:
         async with opened(dsn) as store:

@@ -131,7 +131,7 @@ def test_list_and_describe_show_what_is_there(bootstrap: str) -> None:
     assert (ticks["name"], ticks["records"]) == ("ticks", 3)
     (described,) = rows("describe", "ticks")
     assert [one["next"] for one in described["offsets"]] == [0, 2, 0, 1]
-    assert described["readers"] == ["logic", "persist-ticks", "subscribers"]
+    assert described["readers"] == ["logic", "bars", "persist-ticks", "subscribers"]
     table = invoke("list").output
     assert [row.split()[:4] for row in table.splitlines()[1:]][:2] == [
         ["raw", "ok", "4", "0"],

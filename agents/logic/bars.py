@@ -1,0 +1,245 @@
+"""Bars from ticks: pure, the same for `agents/bars.py`, logics, backtests and the command line.
+
+A `BarSeries` makes the bars of one interval for all instruments of a stream of frames. It does no I/O.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, TypedDict, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeline.agents.logic.bar_kernel import (
+    DONE,
+    FULL,
+    LIVE,
+    NEVER,
+    NOT_SELECTED,
+    NOW,
+    SEGMENT,
+    SLOT,
+    TOO_LATE,
+    WIDEN,
+    kernels,
+)
+from tapeline.agents.logic.bar_spec import BarSpec
+from tapeline.agents.logic.kernel import SlotTable, place
+from tapeline.agents.logic.sessions import segments
+from tapeline.schemas import (
+    BAR,
+    BarFlag,
+    BarKind,
+    Bars,
+    FrameFlag,
+    Instrument,
+    Lane,
+    Snapshot,
+    TickFrame,
+    Ticks,
+    empty_bars,
+)
+from tapeline.schemas.interval import DAY_NS
+from tapeline.streams.frame_reader import FrameReader
+
+Resolve = Callable[[int], Instrument]
+"""instrument id -> its record, as the registry says; raises when it does not know."""
+
+LEFT_OUT = ("snapshot", "outlier", "repeat", "outside", "too late")
+"""Why a trade is in no bar, in the order of the kernel's counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a frame made. too_late: (n,) places of trades in the frame that came too late for their bar."""
+
+    bars: Bars = field(default_factory=lambda: empty_bars(0))
+    too_late: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+class SavedMeta(TypedDict):
+    """What a snapshot holds beside the bars, as JSON gives it back. Lanes are packed."""
+
+    marks: list[tuple[int, int, int]]
+    """(lane, origin offset, part)"""
+    instruments: list[tuple[int, str | None]]
+    """(id, calendar) of the selected instruments, by slot"""
+    clock: list[int]
+    counts: list[int]
+    slots: int
+    """Bytes of SLOT records at the begin of the payload; LIVE records follow."""
+
+
+class BarSeries:
+    """The bars of one interval: what is open, what can still be revised, lane marks and next offset, saved as one.
+
+    resolve: called once for each instrument, when it is met first.
+    """
+
+    def __init__(self, spec: BarSpec, resolve: Resolve, snapshot: Snapshot | None = None) -> None:
+        self.spec = spec
+        self._resolve = resolve
+        self._time_bars, self._count_bars = kernels()
+        self._table = SlotTable()
+        self._instruments: list[tuple[int, str | None]] = []  # (id, calendar) of those selected, by slot
+        self._begins: dict[str, tuple[int, int]] = {}  # calendar -> where its segments lie
+        self._segments = np.zeros(0, SEGMENT)
+        self._slots = np.zeros(16, SLOT)
+        self._live = np.zeros((16, 4 if spec.interval.kind is BarKind.TIME else 1), LIVE)
+        self._clock = np.array([-NEVER, NEVER, 0], np.int64)
+        self._counts = np.zeros(len(LEFT_OUT), np.int64)
+        self._numbers = np.zeros(1024, np.int64)  # slots of the frame's ticks
+        self._late = np.zeros(1024, np.int64)
+        self._out = empty_bars(64)
+        self.reader = FrameReader()
+        self.next_offset = 0
+        if snapshot is not None:
+            self._restore(snapshot)
+
+    @property
+    def time_ns(self) -> int:
+        """The clock: the highest receive time so far."""
+        return max(int(self._clock[NOW]), 0)
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """Trades of the selected instruments that are in no bar, by why."""
+        return dict(zip(LEFT_OUT, self._counts.tolist(), strict=True))
+
+    def on_record(self, offset: int, frame: TickFrame) -> Made:
+        """Take the frame at `offset` of the input; return the bars that it completes or revises.
+
+        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Raises what
+        `resolve` raises about an instrument that is met for the first time: the frame is not taken, call again.
+        """
+        if offset < self.next_offset:
+            return Made()
+        self._meet_all(frame.ticks)
+        self.next_offset = offset + 1
+        if not self.reader.take(frame):
+            return Made()
+        return self.add(frame.ticks, frame.time_ns, more=bool(frame.flags & FrameFlag.MORE))
+
+    def add(self, ticks: Ticks, time_ns: int, *, more: bool = False) -> Made:
+        """Take ticks; return the bars that they complete or revise.
+
+        ticks: (n,) TICK in order of arrival; time_ns: the clock at their end (ns); more: others of the same raw record
+        follow, which came before that.
+        """
+        self._meet_all(ticks)
+        made: list[Bars] = []
+        late: list[npt.NDArray[np.int64]] = []
+        at, why = 0, FULL
+        while why != DONE:
+            at, said, too_late, why = self._run(ticks, at, time_ns, more)
+            made.append(self._out[:said].copy())
+            late.append(self._late[:too_late].copy())
+            if why == FULL and not said:
+                self._out = empty_bars(2 * len(self._out))
+            elif why == WIDEN:
+                self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)
+        if len(made) == 1:
+            self._counts[TOO_LATE] += len(late[0])
+            return Made(made[0], late[0])
+        found = Made(np.concatenate(made), np.concatenate(late))
+        self._counts[TOO_LATE] += len(found.too_late)
+        return found
+
+    def finish(self) -> Bars:
+        """Return the bars that wait to be said, those that are not complete as PARTIAL: the data ends here."""
+        kept = [self._live[number, : self._slots["bars"][number]] for number in range(len(self._instruments))]
+        live = np.concatenate(kept) if kept else np.zeros(0, LIVE)
+        if self.spec.interval.kind is BarKind.TIME:
+            live = live[live["due_ns"] != NEVER]
+        bars = empty_bars(len(live))
+        for name in BAR.names or ():
+            bars[name] = live[name]
+        begun = bars["end_ns"] > self.time_ns if self.spec.interval.kind is BarKind.TIME else bars["kind"] > 0
+        bars["flags"][begun] |= np.uint8(BarFlag.PARTIAL)
+        return bars
+
+    def snapshot(self) -> Snapshot:
+        """Return everything that the next record's outcome depends on."""
+        slots = self._slots[: len(self._instruments)]
+        live = [self._live[number, :count].tobytes() for number, count in enumerate(slots["bars"].tolist())]
+        meta: SavedMeta = {
+            "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
+            "instruments": self._instruments.copy(),
+            "clock": self._clock.tolist(),
+            "counts": self._counts.tolist(),
+            "slots": slots.nbytes,
+        }
+        return Snapshot(self.next_offset, self.time_ns, dict(meta), slots.tobytes() + b"".join(live))
+
+    def skip(self, offset: int) -> None:
+        """Pass a record that is no frame."""
+        self.next_offset = max(self.next_offset, offset + 1)
+
+    def _run(self, ticks: Ticks, at: int, time_ns: int, more: bool) -> tuple[int, int, int, int]:
+        size, kind = self.spec.interval.size, self.spec.interval.kind
+        state = (self._slots, self._live, self._segments, self._out)
+        if kind is not BarKind.TIME:
+            self._clock[NOW] = max(self._clock[NOW], time_ns)
+            return self._count_bars(ticks, self._numbers, at, int(kind), size, self._clock, *state, self._counts)
+        spec = self.spec
+        times = (int(size), spec.grace_ns, spec.kept_ns)
+        ends = 0 if more else 1
+        return self._time_bars(
+            ticks, self._numbers, at, time_ns, ends, *times, self._clock, *state, self._late, self._counts
+        )
+
+    def _meet_all(self, ticks: Ticks) -> None:
+        """Note each tick's slot, and decide about the instruments that were not seen before."""
+        if len(ticks) > len(self._numbers):
+            self._numbers, self._late = np.zeros(len(ticks), np.int64), np.zeros(len(ticks), np.int64)
+        done = 0
+        while (done := place(ticks, done, self._table.ids, self._table.slots, self._numbers)) < len(ticks):
+            self._meet(int(ticks["instrument_id"][done]))
+
+    def _meet(self, instrument_id: int) -> None:
+        instrument = self._resolve(instrument_id)
+        slot = NOT_SELECTED
+        if any(fnmatchcase(instrument.name, pattern) for pattern in self.spec.instruments):
+            slot = self._select(instrument_id, self.spec.calendar_of(instrument))
+        self._table.add([instrument_id], [slot])
+
+    def _select(self, instrument_id: int, calendar: str | None) -> int:
+        """Make a slot for an instrument."""
+        slot = len(self._instruments)
+        self._instruments.append((instrument_id, calendar))
+        if slot == len(self._slots):
+            self._slots = np.concatenate([self._slots, np.zeros_like(self._slots)])
+            self._live = np.concatenate([self._live, np.zeros_like(self._live)])
+        self._slots[slot]["since_ns"] = NEVER
+        if calendar is not None:
+            self._slots[slot]["segments_begin"], self._slots[slot]["segments_end"] = self._load(calendar)
+        return slot
+
+    def _load(self, calendar: str) -> tuple[int, int]:
+        if calendar not in self._begins:
+            size_ns = int(self.spec.interval.size) if self.spec.interval.kind is BarKind.TIME else DAY_NS
+            added = segments(calendar, size_ns)
+            self._begins[calendar] = len(self._segments), len(self._segments) + len(added)
+            self._segments = np.concatenate([self._segments, added])
+        return self._begins[calendar]
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        meta = cast(SavedMeta, snapshot.meta)
+        self.next_offset = snapshot.next_offset
+        self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
+        for instrument_id, calendar in meta["instruments"]:
+            self._table.add([instrument_id], [self._select(instrument_id, calendar)])
+        places = self._slots[["segments_begin", "segments_end"]].copy()
+        slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT)
+        self._slots[: len(slots)] = slots
+        self._slots["segments_begin"], self._slots["segments_end"] = places["segments_begin"], places["segments_end"]
+        live: Any = np.frombuffer(snapshot.payload[meta["slots"] :], LIVE)
+        while slots["bars"].max(initial=0) > self._live.shape[1]:
+            self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)
+        done = 0
+        for number, count in enumerate(slots["bars"].tolist()):
+            self._live[number, :count] = live[done : done + count]
+            done += count
+        self._clock[:] = meta["clock"]
+        self._counts[:] = meta["counts"]
