@@ -16,7 +16,7 @@ from tapeline.schemas.errors import TapelineError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("tapeline.streams.up:up", "Run the platform on this machine until Ctrl-C."),
     "doctor": ("tapeline.streams.doctor:doctor", "Say what is there, what is missing and what to do about it."),
-    "demo": ("tapeline.agents.demo:demo", "Watch a simulated market become signals, live."),
+    "demo": ("tapeline.agents.demo:demo", "Watch a market become signals, live."),
     "worker": ("tapeline.agents.worker:worker", "Run roles: normalize, logic, persist and others."),
     "status": ("tapeline.streams.status:status", "Show lag, speed and health of each role and partition."),
     "ingest": ("tapeline.connectors.venues.ingest:ingest", "Read a venue or a recorded file into Kafka."),

@@ -1,5 +1,5 @@
-"""`tapeline demo`: a simulated market becomes signals, live. `command` runs it, `watch` looks, `meter` counts, `view`
-draws."""
+"""`tapeline demo`: a market becomes signals, live. `command` runs it, `market` is what is shown, `watch` looks, `meter`
+counts, `view` draws."""
 
 from tapeline.agents.demo.command import demo
 

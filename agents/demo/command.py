@@ -1,4 +1,4 @@
-"""`tapeline demo`: servers, topics, roles and a simulated market, with a live view until Ctrl-C.
+"""`tapeline demo`: servers, topics, roles and a market, with a live view until Ctrl-C.
 
 1. The platform: ours, or that of a running `tapeline up`. 2. Wait for the roles. 3. Watch. 4. The market.
 The end goes backwards: market, roles, servers; what was made is kept.
@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 
 import click
 from confluent_kafka import ConsumerGroupState, KafkaException
@@ -20,9 +19,10 @@ from rich.console import Console
 from rich.live import Live
 
 from tapeline.agents.demo import view
+from tapeline.agents.demo.market import LiveMarket, Market, SimulatedMarket
 from tapeline.agents.demo.meter import Reading
 from tapeline.agents.demo.watch import Watch
-from tapeline.connectors.venues.sim_market import MarketOptions
+from tapeline.connectors.venues.live.dialects import DIALECTS
 from tapeline.schemas import TapelineError, UnavailableError
 from tapeline.streams.home import Addresses, Home
 from tapeline.streams.options import pass_settings
@@ -42,53 +42,64 @@ STILL_SECONDS = 2.0
 DRAWS_A_SECOND = 4
 NOTE_SECONDS = 20.0
 """How long the screen shows that a process ended or runs again."""
-INSTRUMENTS = "sim:%"
+SEED, RATE, INSTRUMENTS = 7, 2000.0, 8
+"""Of the simulated market."""
 
 
 class NoSignalsError(TapelineError):
     """The demo ran and no signal came through."""
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
-    """Options of the simulated market."""
-
-    seed: int
-    rate: float
-    instruments: int
-
-    def __str__(self) -> str:
-        return f"simulated market, {self.instruments} instruments"
-
-    def command(self) -> list[str]:
-        """Return the command that feeds it, at the pace of real time, until it is stopped."""
-        options = {"seed": self.seed, "rate": self.rate, "instruments": self.instruments, "start": "now", "speed": "1x"}
-        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        return [sys.executable, "-m", "tapeline.streams.cli", "ingest", "sim", *flags, "--quiet"]
-
-
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=1), metavar="N", help="Stop after so long  [default: Ctrl-C].")
 @click.option("--plain", is_flag=True, help="A line a second instead of the live view, as when there is no terminal.")
-@click.option("--seed", default=7, show_default=True, help="Decides everything that is random in the market.")
-@click.option("--rate", default=2000.0, show_default=True, metavar="N", help="Messages a second of the market.")
-@click.option("--instruments", default=8, show_default=True, metavar="N", help="How many the market has.")
+@click.option("--venue", type=click.Choice(list(DIALECTS)), metavar="NAME", help="A live market: binance, kraken, ...")
+@click.option("--symbols", metavar="LIST", help="Of --venue, with commas [default: [venues], or much traded ones].")
+@click.option("--seed", type=int, help="Decides all that is random in the simulated market  [default: 7].")
+@click.option("--rate", type=float, metavar="N", help="Messages a second of the simulated market  [default: 2000].")
+@click.option("--instruments", type=int, metavar="N", help="How many the simulated market has  [default: 8].")
 @pass_settings
-def demo(settings: Settings, seconds: float | None, plain: bool, seed: int, rate: float, instruments: int) -> None:
-    """Watch a simulated market become signals, live.
+def demo(
+    settings: Settings,
+    seconds: float | None,
+    plain: bool,
+    venue: str | None,
+    symbols: str | None,
+    seed: int | None,
+    rate: float | None,
+    instruments: int | None,
+) -> None:
+    """Watch a market become signals, live: a simulated one, or with --venue a real one.
 
-    Runs Kafka, PostgreSQL and the roles as `tapeline up` does, or uses an `up` that runs already, and feeds them a
-    simulated market. What it makes is kept in TAPELINE_HOME (~/.tapeline). With --seconds it exits 1 if no signal of
-    this run reached the database.
+    Runs Kafka, PostgreSQL and the roles as `tapeline up` does, or uses an `up` that runs already, and feeds them the
+    market. What it makes is kept in TAPELINE_HOME (~/.tapeline). With --seconds it exits 1 if no signal of this run
+    reached the database. --venue needs internet, and says at once when there is none.
 
     \b
     Examples:
       tapeline demo                            until Ctrl-C
       tapeline demo --seconds 20 --plain       without a terminal: in a script, in CI
       tapeline demo --rate 20000 --instruments 50
+      tapeline demo --venue binance
+      tapeline demo --venue kraken --symbols BTC/USD,ETH/USD
     """
-    MarketOptions(seed=seed, rate=rate, instruments=instruments)  # says now what is wrong, not in a child's log
-    run = _Demo(settings, Market(seed, rate, instruments), seconds, plain or not sys.stdout.isatty())
+    market: Market
+    if venue is None:
+        if symbols is not None:
+            raise click.UsageError("--symbols are of a live market: name it with --venue")
+        market = SimulatedMarket(
+            SEED if seed is None else seed,
+            RATE if rate is None else rate,
+            INSTRUMENTS if instruments is None else instruments,
+        )
+    else:
+        for name, value in (("--seed", seed), ("--rate", rate), ("--instruments", instruments)):
+            if value is not None:
+                raise click.UsageError(f"{name} is of the simulated market: it does not go with --venue")
+        market = LiveMarket.of(settings, venue, symbols)
+    # A demo shows its own market alone.
+    settings = settings.model_copy(update={"venues": {}})
+    run = _Demo(settings, market, seconds, plain or not sys.stdout.isatty())
     run_until_signal(run.run())
 
 
@@ -107,6 +118,7 @@ class _Demo:
 
     async def run(self) -> None:
         """Do all of it; raises NoSignalsError, or what the platform raises."""
+        await self._market.check()
         joined = self._home.addresses()
         try:
             await self._run(joined)
@@ -123,7 +135,7 @@ class _Demo:
                 await _roles_run(self._settings, self._home)
                 say("starting the market")
                 since_ns = time.time_ns()
-                watch = Watch(self._settings, since_ns, INSTRUMENTS)
+                watch = Watch(self._settings, since_ns, self._market.instruments)
                 watch.start()
                 stack.callback(watch.stop)
                 market = self._market_process(joined)
@@ -160,8 +172,7 @@ class _Demo:
         name = "market" if joined is None else f"market-{os.getpid()}"
         env = os.environ | {"TAPELINE_HOME": str(self._home.path)}
         if self._settings.frames == FramesSettings():
-            # Fewer, larger frames: two cores run all of this and the screen beside it.
-            env["TAPELINE_FRAMES__WAIT_MS"] = "20"
+            env |= self._market.env
         if self._settings.source is not None:
             env["TAPELINE_CONFIG"] = str(self._settings.source)
         pid_file = self._home.run / f"{name}.pid"

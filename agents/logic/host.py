@@ -15,8 +15,9 @@ import numpy as np
 import orjson
 
 from tapeline.agents.logic.authoring import BUY, LogicError
-from tapeline.agents.logic.kernel import COUNTED, FOUND, NOT_SELECTED, SlotTable, compile_kernel, place, warm_up
+from tapeline.agents.logic.kernel import COUNTED, FOUND, compile_kernel, warm_up
 from tapeline.agents.logic.spec import LogicSpec
+from tapeline.connectors.venues.slots import NOT_SELECTED, SlotTable, place
 from tapeline.schemas import FrameFlag, Lane, SignalOrigin, Snapshot, TickFrame, Ticks, computed_id, decimal_text
 from tapeline.streams.frame_reader import FrameReader
 

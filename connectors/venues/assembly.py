@@ -77,12 +77,15 @@ class Assembly:
         self._gaps: list[Part] = []
         self._parts: list[Part] = []
         self._scanned = False
-        self.left: Int64Array = self._scan_all(scanner.program, symbol)
+        self._dropped = False
+        self.said: Int64Array = scan.NOTHING_SAID
+        """(messages, scan.SAID_WORDS) what scanned messages say that say only what has changed: to be completed."""
+        self.left: Int64Array = self._scan_all(scanner, symbol)
 
-    def _scan_all(self, program: npt.NDArray[np.void], symbol: str) -> Int64Array:
+    def _scan_all(self, scanner: Scanner, symbol: str) -> Int64Array:
         """Scan the frame into the first part; return the messages that are left."""
         count = len(self._frame)
-        scan, body = self._scan, self._frame.body
+        scan, body, program = self._scan, self._frame.body, scanner.program
         if not count or not len(program) or len(self.recv_ns) != count or len(body) < scan.BODY_BYTES_MIN:
             return np.arange(count)
         capacity = count + len(body) // LEVEL_BYTES_MIN  # pages that are not written cost nothing
@@ -91,8 +94,9 @@ class Assembly:
         heads, used, slots = np.empty(capacity, scan.HEAD), np.empty(count, np.int64), np.empty(count, scan.SLOT)
         places, buckets = np.zeros(count * len(self._streams), np.int64), np.zeros(2 << count.bit_length(), np.int64)
         left = np.empty(count, np.int64)
+        said = np.empty((count, scan.SAID_WORDS), np.int64) if scanner.says else scan.NOTHING_SAID
         run, _ = scan.kernels()
-        ticks_count, heads_count, used_count, slots_count, left_count = run(
+        ticks_count, heads_count, used_count, slots_count, left_count, said_count = run(
             np.frombuffer(body, np.uint8),
             self._frame.ends,
             self.recv_ns,
@@ -109,7 +113,9 @@ class Assembly:
             slots,
             buckets,
             left,
+            said,
         )
+        self.said = said[:said_count]
         self._scanned = ticks_count > 0
         if self._scanned:
             for slot, (start, size, event, _) in enumerate(slots[:slots_count].tolist()):
@@ -129,6 +135,28 @@ class Assembly:
     def scanned_symbols(self) -> list[str]:
         """The symbols of the ticks that were scanned, by number; ask before others are stamped."""
         return list(self._symbols)
+
+    @property
+    def scanned_words(self) -> tuple[Int64Array, Int64Array]:
+        """The ticks that were scanned, (n, TICK_WORDS) int64, and their events, to be completed in place."""
+        ticks, where, *_ = self._parts[0]
+        return ticks.view(np.int64).reshape(-1, TICK_WORDS), where
+
+    @property
+    def body(self) -> bytes | bytearray | memoryview:
+        """The messages of the frame, one behind the other."""
+        return self._frame.body
+
+    def drop(self, dropped: Mask) -> None:
+        """Take out some of the scanned ticks, (n,) bool: a `parse` found that they are none."""
+        ticks, where, heads, streams = self._parts[0]
+        self._parts[0] = Part(ticks[~dropped], where[~dropped], heads, streams)
+        self._dropped = True
+
+    def left_bytes(self) -> Iterable[bytes]:
+        """Return the messages that are left, whatever their size."""
+        body, ends = memoryview(self._frame.body), self._frame.ends.tolist()
+        return (bytes(body[ends[index - 1] if index else 0 : ends[index]]) for index in self.left.tolist())
 
     def messages(self) -> Iterable[tuple[int, bytes]]:
         """Return (its first event, bytes) of each message that is left and of a size worth parsing; reject the others.
@@ -223,7 +251,7 @@ class Assembly:
     def parsed(self) -> Parsed:
         """Return everything in order of arrival."""
         # Of scanned messages alone, symbols are in the order of their ticks.
-        whole = self._scanned and len(self._parts) == 1 and not self._gaps
+        whole = self._scanned and len(self._parts) == 1 and not self._gaps and not self._dropped
         ticks, where, heads, streams = self._parts[0] if whole else self._merged()
         if len(heads):
             ticks = self._follow(ticks, where, heads, streams)

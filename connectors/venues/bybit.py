@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 
 from tapeline.connectors.venues.assembly import UNSCANNED, Assembly
-from tapeline.connectors.venues.bybit_shapes import BOOKS, SCANNER, STREAMS, TOP
+from tapeline.connectors.venues.bybit_said import complete
+from tapeline.connectors.venues.bybit_shapes import BOOKS, SCANNER, SCANNER_BUT_TICKERS, STREAMS, TOP
 from tapeline.connectors.venues.bybit_tickers import fundings, marks, ticker_events
 from tapeline.connectors.venues.columns import (
     MalformedError,
@@ -61,6 +62,8 @@ def parse(venue: str, frame: RawFrame, state: Sequences, *, scanned: bool = True
     scanned: whether messages of known shapes are scanned. That changes nothing but the time it takes.
     """
     assembly = Assembly(venue, frame, state, STREAMS, SCANNER if scanned else UNSCANNED)
+    if len(assembly.said) and not complete(assembly, state):
+        assembly = Assembly(venue, frame, state, STREAMS, SCANNER_BUT_TICKERS)
     read(assembly, partial(_events, state), READINGS)
     return assembly.parsed()
 

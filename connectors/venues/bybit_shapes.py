@@ -3,6 +3,7 @@
 From the documents of 2026-08 and from recordings; spot writes fields in another order than the others.
 """
 
+from tapeline.connectors.venues.bybit_tickers import FIELDS as TICKER_FIELDS
 from tapeline.connectors.venues.columns import MS_MAX
 from tapeline.connectors.venues.shapes import (
     BOOLEAN,
@@ -17,6 +18,9 @@ from tapeline.connectors.venues.shapes import (
     integer,
     items,
     levels,
+    members,
+    said,
+    says,
     sets,
 )
 from tapeline.schemas import Flag, Kind
@@ -41,8 +45,19 @@ _TRADES = (
     '{"i":"<text>","T":<ms>,"p":"<price>","v":"<size>","S":"<side>","seq":<id>,"s":"<symbol>","BT":<bool>,'
     '"RPI":<bool>}',
 )
+_QUOTED, _MARKED, _FUNDED = range(3)
+_SAID: dict[str, Field] = {
+    **{
+        name: said(number, _QUOTED if number < 4 else _MARKED, digits=15, decimals=30)
+        for number, name in enumerate(list(TICKER_FIELDS)[:6])
+    },
+    "fundingRate": said(6, _FUNDED, digits=15, decimals=30, signed=True),
+    "nextFundingTime": said(7, _FUNDED, digits=13, decimals=0),
+}
+"""The fields of a ticker, numbered as in `bybit_tickers`."""
 _FIELDS: dict[str, Field] = {
     "symbol": SYMBOL,
+    "ticker": members({"symbol": SYMBOL, **_SAID}),
     "text": TEXT,
     "int": integer("NOWHERE"),
     "ms": integer("TIME", most=MS_MAX, unit=1_000_000),
@@ -57,7 +72,12 @@ _FIELDS: dict[str, Field] = {
 }
 _HEADS = ('{"topic":"%s.<text>","type":"%s","ts":<int>,', '{"topic":"%s.<text>","ts":<int>,"type":"%s",')
 
-SCANNER = Scanner(
+_TICKERS = (
+    '{"topic":"tickers.<text>","type":"%s","data":<ticker>,"cs":<id>,"ts":<ms>}',
+    '{"topic":"tickers.<text>","ts":<ms>,"type":"%s","cs":<id>,"data":<ticker>}',
+)
+
+SCANNER_BUT_TICKERS = Scanner(
     [
         *(
             (
@@ -79,6 +99,14 @@ SCANNER = Scanner(
             for head in _HEADS
         ),
         *((head % ("publicTrade", "snapshot") + '"data":<trades>}', ends(Kind.TRADE, rows="EACH")) for head in _HEADS),
+    ],
+    _FIELDS,
+)
+"""For frames in which a ticker is left to the library parser: it must read the others, too."""
+SCANNER = Scanner(
+    [
+        *SCANNER_BUT_TICKERS.shapes,
+        *((text % what, says(anew=what == "snapshot")) for text in _TICKERS for what in ("snapshot", "delta")),
     ],
     _FIELDS,
 )

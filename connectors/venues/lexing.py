@@ -30,7 +30,7 @@ BY_10, BY_100, BY_10000 = (np.uint64(1 + (10**power << 8 * power)) for power in 
 QUOTES, BACKSLASHES = np.uint64(0x2222222222222222), np.uint64(0x5C5C5C5C5C5C5C5C)
 SPACES, ABOVE_SPACES = np.uint64(0x2020202020202020), np.uint64(0x2121212121212121)
 POINT, COMMA, ZERO = ord("."), ord(","), ord("0")
-DASH, COLON, TEE, ZED = (ord(one) for one in "-:TZ")
+MINUS, COLON, TEE, ZED = (ord(one) for one in "-:TZ")
 SECOND_NS, NS_DIGITS, SECOND_DIGITS_MAX, SECONDS_MAX = 1_000_000_000, 9, 10, 9_223_372_035
 ISO_BYTES_MIN = len("2026-08-09T21:05:48Z")
 YEAR_MIN, YEAR_MAX = 1970, 2259
@@ -158,6 +158,29 @@ def _is_digit(at: Any) -> Any:
 
 
 @numba.njit
+def skip_number(at: Any, end: Any, signed: Any, digits: Any, decimals: Any) -> Any:
+    """Return the place behind a decimal number of so many digits and decimals at most, or behind nothing; else -1."""
+    first = at
+    if signed and at < end and byte_at(at) == MINUS:
+        at += 1
+    start = at
+    while at < end and _is_digit(at):
+        at += 1
+    if at == start:
+        return first if at == first else -1
+    if at - start > digits:
+        return -1
+    if at < end and byte_at(at) == POINT:
+        at += 1
+        start = at
+        while at < end and _is_digit(at):
+            at += 1
+        if not 1 <= at - start <= decimals:
+            return -1
+    return at
+
+
+@numba.njit
 def is_json_number(at: Any, behind: Any) -> Any:
     """Say whether what `read_decimal` took is a number as JSON writes it: no 007, no .5, no 5."""
     if byte_at(at) == ZERO and behind - at > 1 and byte_at(at + 1) != POINT:
@@ -208,7 +231,7 @@ def read_iso_ns(at: Any, end: Any, last: Any) -> Any:
         return failed
     if month == 2 and day == 29 and (year % 4 != 0 or (year % 100 == 0 and year % 400 != 0)):
         return failed
-    if byte_at(at + 4) != DASH or byte_at(at + 7) != DASH or byte_at(at + 10) != TEE:
+    if byte_at(at + 4) != MINUS or byte_at(at + 7) != MINUS or byte_at(at + 10) != TEE:
         return failed
     if byte_at(at + 13) != COLON or byte_at(at + 16) != COLON:
         return failed

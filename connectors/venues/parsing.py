@@ -42,6 +42,7 @@ _SCANNERS = (
     binance_shapes.SNAPSHOT_SCANNER,
     bitstamp_shapes.SCANNER,
     bybit_shapes.SCANNER,
+    bybit_shapes.SCANNER_BUT_TICKERS,
     coinbase_shapes.SCANNER,
     coinbase_shapes.EXCHANGE_SCANNER,
     kraken_shapes.SCANNER,
@@ -68,8 +69,9 @@ def parse_frame(frame: RawFrame, state: Sequences) -> Parsed:
 
 def warm_up() -> None:
     """Compile what `parse_frame` needs, so that the first frame does not wait for it."""
-    from tapeline.connectors.venues import scan
+    from tapeline.connectors.venues import bybit_kernel, scan
 
     scan.kernels()
+    bybit_kernel.kernel()
     for scanner in _SCANNERS:
         _ = scanner.program

@@ -29,14 +29,17 @@ from tapeline.connectors.venues.lexing import (
     read_symbol,
     same_bytes,
     skip_cell,
+    skip_number,
     skip_text,
     word_at,
 )
 from tapeline.connectors.venues.shapes import ANEW, ANY, EVENT_BITS
 
-NOTHING, INTEGER, DECIMAL, NUMBER, SECONDS, ISO, SYMBOL, TEXT, CELL, LEVELS, OPEN, NEXT, SET, END = range(14)
-"""Codes of operations: what comes after the literal. OPEN and NEXT stand around the items of a list; LEVELS is a list
-of pairs, so frequent that it is read at once."""
+NOTHING, INTEGER, DECIMAL, NUMBER, SECONDS, ISO, SYMBOL, TEXT, CELL, LEVELS, OPEN, NEXT, SET = range(13)
+MEMBERS, MORE, SAID, END = range(13, 17)
+"""Codes of operations: what comes after the literal. OPEN and NEXT stand around the items of a list, MEMBERS and MORE
+around the members of an object; LEVELS is a list of pairs, so frequent that it is read at once; SAID notes where a text
+stands."""
 
 TIME, SEQUENCE, BEFORE, FLOOR, PRICE, SIZE, PRICE2, SIZE2, NOWHERE, BITS, LATEST, KEPT, STAMP = range(13)
 """Where a value goes: registers of the message, and columns of its tick (numbered as in 8 float64).
@@ -50,9 +53,17 @@ UNFOLLOWED, CONSECUTIVE, LINKED, AFRESH = range(4)
 """How a number is followed: not; it is one above the one before; BEFORE is the one before (if not set, it may jump);
 numbers begin anew with it."""
 
-ONE, SHARED, EACH, NONE = range(4)
+ONE, SHARED, EACH, NONE, GROUPS = range(5)
 """The ticks of a message: one; one an item of its lists, which share time and number; likewise, each with its own; none
-at all."""
+at all; one for each group of which something is said, to be completed."""
+
+SAID_FIELDS, SAID_GROUPS = 8, 3
+ROW, SLOT_OF, WHAT, TEXTS = range(4)
+"""A row of what is said: its first tick; the slot of its symbol; a bit for each group, and ANEW_BIT; from TEXTS on
+start (in the body) and size of each field's text, size -1 where it says nothing."""
+SAID_WORDS = TEXTS + 2 * SAID_FIELDS
+ANEW_BIT = 1 << SAID_GROUPS
+NOTHING_SAID = np.empty((0, SAID_WORDS), np.int64)
 
 OP = np.dtype(
     [
@@ -62,14 +73,14 @@ OP = np.dtype(
         ("otherwise", "<i8"),  # and the operation to go on with where they do not come; -1: there is none
         ("code", "<i8"),
         ("column", "<i8"),  # INTEGER, DECIMAL, NUMBER, SECONDS, ISO, SET: where the value goes
-        ("size", "<i8"),  # INTEGER: digits, SYMBOL: characters at most
-        ("zeros", "<i8"),  # INTEGER: whether zeros in front are allowed
-        ("least", "<i8"),  # INTEGER; DECIMAL, NUMBER: 0, or 1 where it must be above zero
+        ("size", "<i8"),  # INTEGER: digits, SYMBOL: characters, SAID: digits before the point at most
+        ("zeros", "<i8"),  # INTEGER: whether zeros in front are allowed. SAID: decimals at most
+        ("least", "<i8"),  # INTEGER; DECIMAL, NUMBER: 0, or 1 where it must be above zero; SAID: -1 with a minus, too
         ("most", "<i8"),  # INTEGER; DECIMAL, NUMBER, LEVELS: what numbers must be below
         ("unit", "<i8"),  # INTEGER: a register gets value * unit + plus, a column value / unit. SET: a column's value
-        ("plus", "<i8"),
+        ("plus", "<i8"),  # SAID: number of the field, and unit its group. END: whether what was said before is void
         ("bits", "<i8"),  # SET, LEVELS, OPEN, NEXT, END: what is set of a tick's fourth 8 bytes (instrument, ...)
-        ("jump", "<i8"),  # OPEN: the operation behind the list; NEXT: the first of an item
+        ("jump", "<i8"),  # OPEN: the operation behind the list; NEXT, MORE: the first of an item
         ("rows", "<i8"),  # END, NEXT: which ticks there are
         ("last_bits", "<i8"),  # END: what is set of the last tick
         ("turned", "<i8"),  # END: whether the items of the second list come first
@@ -102,7 +113,7 @@ PROBES_MAX = 64
 LATE, CROSSED, ONE_SIDED, INEXACT, LOCKED = (1 << (48 + bit) for bit in (6, 4, 5, 7, 8))
 """Flags of a tick, as they stand in its fourth 8 bytes."""
 
-OPENED, CLOSED, QUOTE, ZERO = (ord(one) for one in '[]"0')
+OPENED, CLOSED, QUOTE, ZERO, BRACE = (ord(one) for one in '[]"0}')
 _0 = np.uint64(0)
 
 
@@ -168,19 +179,20 @@ def _scan(
     slots: Any,
     buckets: Any,
     left: Any,
+    said: Any,
 ) -> Any:
-    """Read the messages of a frame; return how many (ticks, heads, used, slots, left) there are.
+    """Read the messages of a frame; return how many (ticks, heads, used, slots, left, said) there are.
 
     body: (bytes,) uint8; ends, recv_ns: (n,); bytes_max: of a message; ops: (operations,) OP; streams: how many the
     venue has. Written: ints, floats: (capacity, 8), two views of the ticks, whose instrument is their symbol's slot;
     registers: (REGISTERS,); where: (capacity,) the event of each tick; heads: (capacity,) HEAD; used: (n,) the streams
     they have, in order: slot * streams + number of the stream; places: (n * streams,) zeros; slots: (n,) SLOT; buckets:
-    zeros, in number a power of two above n; left: (n,) the messages that are not scanned. A message that finds no room
-    is left.
+    zeros, in number a power of two above n; left: (n,) the messages that are not scanned; said: (n, SAID_WORDS), or
+    none if no shape says only what has changed. A message that finds no room is left.
     """
     base = address_of(body)
     last = base + len(body)
-    row, head, used_count, slots_count, left_count = np.int64(0), 0, 0, 0, 0
+    row, head, used_count, slots_count, left_count, said_count = np.int64(0), 0, 0, 0, 0, 0
     slot, end = 0, base
     for index in range(len(ends)):
         start, end = end, base + np.int64(ends[index])
@@ -295,6 +307,30 @@ def _scan(
                     bits |= op.bits
                 else:
                     floats[next_row, op.column] = op.unit
+            elif code == MEMBERS:
+                if said_count >= len(said):
+                    break
+                said[said_count, WHAT] = 0
+                for field in range(SAID_FIELDS):
+                    said[said_count, TEXTS + 2 * field + 1] = -1
+            elif code == SAID:
+                first = at
+                at = skip_number(at, end, op.least < 0, op.size, op.zeros)
+                if at < 0:
+                    break
+                said[said_count, WHAT] |= 1 << op.unit
+                said[said_count, TEXTS + 2 * op.plus] = first - base
+                said[said_count, TEXTS + 2 * op.plus + 1] = at - first
+            elif code == MORE:
+                if at >= end:
+                    break
+                separator = byte_at(at)
+                at += 1
+                if separator == COMMA:
+                    op_at = op.jump
+                    continue
+                if separator != BRACE:
+                    break
             elif code == END:
                 matched = at == end
                 break
@@ -307,6 +343,13 @@ def _scan(
             op = ops[op_at]
             if op.rows == NONE:
                 continue
+            if op.rows == GROUPS and symbol_size > 0:
+                if said[said_count, WHAT] == 0:
+                    continue
+                for group in range(SAID_GROUPS):
+                    if said[said_count, WHAT] & (1 << group) and next_row < len(ints):
+                        ints[next_row, 3] = 0
+                        next_row += 1
             if op.follow == CONSECUTIVE:
                 before = sequence - 1
             elif op.follow == AFRESH:
@@ -377,6 +420,10 @@ def _scan(
                 if op.rows == SHARED:
                     floats[tick, SIZE2] = kept
         ints[next_row - 1, 3] |= op.last_bits
+        if op.rows == GROUPS:
+            said[said_count, ROW], said[said_count, SLOT_OF] = row, slot
+            said[said_count, WHAT] |= ANEW_BIT if op.plus else 0
+            said_count += 1
         if op.follow != UNFOLLOWED:
             stream = slot * streams + op.stream
             if places[stream] == 0:
@@ -391,7 +438,7 @@ def _scan(
                 heads[head].event_ns = ints[tick, 0]
                 head += 1
         row = next_row
-    return row, head, used_count, slots_count, left_count
+    return row, head, used_count, slots_count, left_count, said_count
 
 
 def _follow(heads: Any, highest: Any, ints: Any, where: Any, gaps: Any) -> Any:
@@ -433,14 +480,14 @@ def _follow(heads: Any, highest: Any, ints: Any, where: Any, gaps: Any) -> Any:
 
 
 @cache
-def kernels() -> tuple[Callable[..., tuple[int, int, int, int, int]], Callable[..., int]]:
+def kernels() -> tuple[Callable[..., tuple[int, int, int, int, int, int]], Callable[..., int]]:
     """Return `scan` and `follow`, compiled at the first call: seconds, or some ms from numba's cache."""
     heads, slots = array(HEAD, written=True), array(SLOT, written=True)
     written, ticks = array(np.int64, written=True), array(np.int64, 2, written=True)
     floats = array(np.float64, 2, written=True)
     read, ops = array(np.int64), array(OP)
     body, ends = array(np.uint8), array(np.uint32)
-    outputs = (ticks, floats, written, written, heads, written, written, slots, written, written)
+    outputs = (ticks, floats, written, written, heads, written, written, slots, written, written, ticks)
     return (
         compiled(_scan, body, ends, read, INT64, ops, INT64, *outputs),
         compiled(_follow, array(HEAD), written, ticks, read, ticks),

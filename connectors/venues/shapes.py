@@ -23,11 +23,14 @@ from tapeline.connectors.venues.columns import INTEGER_MAX, NUMBER_MAX, SYMBOL_C
 from tapeline.schemas import TICK, Flag, Kind, Ticks
 
 Value = Literal["INTEGER", "DECIMAL", "NUMBER", "SECONDS", "ISO"]
-Code = Value | Literal["NOTHING", "SYMBOL", "TEXT", "CELL", "LEVELS", "OPEN", "NEXT", "SET", "END"]
+Code = (
+    Value
+    | Literal["NOTHING", "SYMBOL", "TEXT", "CELL", "LEVELS", "OPEN", "NEXT", "SET", "MEMBERS", "MORE", "SAID", "END"]
+)
 Register = Literal["TIME", "SEQUENCE", "STAMP", "BEFORE", "FLOOR", "LATEST", "KEPT", "NOWHERE", "BITS"]
 Column = Register | Literal["PRICE", "SIZE", "PRICE2", "SIZE2"]
 Follow = Literal["UNFOLLOWED", "CONSECUTIVE", "LINKED", "AFRESH"]
-Rows = Literal["ONE", "SHARED", "EACH", "NONE"]
+Rows = Literal["ONE", "SHARED", "EACH", "NONE", "GROUPS"]
 
 Program = npt.NDArray[np.void]
 """(operations,) scan.OP"""
@@ -93,6 +96,11 @@ class Scanner:
         """The program, made when it is first needed."""
         return program(self.shapes, self.fields)
 
+    @cached_property
+    def says(self) -> bool:
+        """Whether messages say only what has changed (see `members`)."""
+        return any(end.rows == "GROUPS" for _, end in self.shapes)
+
 
 def integer(
     column: Column,
@@ -141,6 +149,28 @@ def items(template: str, fields_: Mapping[str, "Field"], *, side: int = 0, rows:
     first = Step("OPEN", bits=bits(side=side))
     after = Step("NEXT", bits=bits(side=side), rows=rows)
     return [[b"[", first, *way, after] for way in _ways(template, fields_)]
+
+
+def members(fields_: Mapping[str, Field]) -> Field:
+    """Return a field of a JSON object of texts: those of fields_ in any order, each if it comes, and any others."""
+    begin, after = Step("MEMBERS"), Step("MORE")
+    ways: list[list[bytes | Step]] = [[b'"', Step("TEXT"), b'":"', Step("TEXT")]]
+    ways += [[f'"{name}":"'.encode(), *way] for name, field in fields_.items() for way in field]
+    return [[b"{", begin, *way, b'"', after] for way in ways]
+
+
+def said(number: int, group: int, *, digits: int, decimals: int, signed: bool = False) -> Field:
+    """Return a field that is noted as it stands, to be put over what was said before: a decimal number or nothing.
+
+    number: of the field, 0 to 7; group: of the tick that it makes, 0 to 2; digits, decimals: before and behind the
+    point, at most; signed: whether a minus may stand in front.
+    """
+    return [[Step("SAID", plus=number, unit=group, size=digits, zeros=decimals, least=-int(signed))]]
+
+
+def says(*, anew: bool) -> Step:
+    """Return the last step of a shape that says only what has changed; anew: what was said before does not count."""
+    return Step("END", rows="GROUPS", plus=int(anew))
 
 
 def levels(side: int) -> Field:
@@ -235,7 +265,7 @@ def _write(tree: _Tree, ops: list[_Op], opened: int) -> None:
     """Append the operations of a tree, the branches that begin with a literal first; opened: that of the list around.
 
     A list goes back from behind each item to the first operation of an item, whichever branch this one took: all of
-    them go on with the same when the list is over.
+    them go on with the same when the list is over. So does an object from behind each member.
     """
     branches = sorted(tree.items(), key=lambda branch: isinstance(branch[0], Step))
     if sum(isinstance(token, Step) for token, _ in branches) > 1:
@@ -252,10 +282,10 @@ def _write(tree: _Tree, ops: list[_Op], opened: int) -> None:
                 break
             below = deeper
         ops.append(_Op(literal, step))
-        if step.code == "NEXT":
+        if step.code in ("NEXT", "MORE"):
             ops[-1].jump = opened + 1
             ops[opened].jump = len(ops)
-        _write(below, ops, begin if step.code == "OPEN" else opened)
+        _write(below, ops, begin if step.code in ("OPEN", "MEMBERS") else opened)
         if number + 1 < len(branches):
             ops[begin].otherwise = len(ops)
 

@@ -17,15 +17,18 @@ from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
 from tests.bench import report
+from tests.bench.captures import ENVIRONMENT, capture_rows
 from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
 from tests.bench.latency import Ages, Latency, idle_percent
+from tests.bench.live import Live
 from tests.bench.market import Market
 from tests.bench.peers.contract import Peer, PythonPeer, UnavailablePeerError
 from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
-from tests.bench.plan import CONTENDERS, OURS, PARTS, Plan
+from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, Plan
+from tests.bench.quality import quality_rows
 from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
 
@@ -65,11 +68,14 @@ class Bench:
         return [*report.throughput_rows(samples), *report.memory_rows(samples), *self._others]
 
     async def serve(self, folder: Path) -> None:
-        """Run beside a broker of its own; what fails ends it with what is there. SIGTERM ends it as Ctrl-C does."""
+        """Run, beside a broker if need be; what fails ends it with what is there. SIGTERM ends it as Ctrl-C does."""
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
+            await self._without_broker(folder)
+            if not self._plan.needs_broker:
+                return
             async with Servers.start(
                 Home.at(folder / "home"), database=False, on_progress=self._console.print
             ) as servers:
@@ -78,13 +84,48 @@ class Bench:
         except (BenchError, TapelineError) as error:
             self._fault(str(error))
 
+    async def _without_broker(self, folder: Path) -> None:
+        """Measure the parts that only need us; a broker beside them would take a share of the machine."""
+        plan, console = self._plan, self._console
+        if "captures" in plan.parts and plan.wants(OURS):
+            await self._captures()
+        if "quality" in plan.parts and plan.wants(OURS):
+            self._others += quality_rows(plan, console)
+        if "store" in plan.parts and plan.wants(OURS):
+            self._others += await store_rows(folder, plan, console)
+
+    async def _captures(self) -> None:
+        python = None
+        if self._plan.wants(CRYPTOFEED):
+            try:
+                python = await ENVIRONMENT.prepare(self._console)
+            except UnavailablePeerError as error:
+                self._fault(f"without {CRYPTOFEED}: {error}")
+        try:
+            self._others += await capture_rows(self._plan, self._console, python)
+        except UnavailablePeerError as error:
+            self._fault(str(error))
+
     async def run(self, lab: Lab) -> None:
+        """Measure the parts that need a broker."""
+        plan, ours = self._plan, Ours(lab)
+        if not plan.parts.isdisjoint(OVER_THE_MARKET):
+            await self._over_the_market(lab, ours)
+        if "live" in plan.parts and plan.wants(OURS):
+            await self._live(Live(lab, plan, ours))
+        if "idle" in plan.parts and plan.wants(OURS):
+            percent = await idle_percent(lab, plan, ours)
+            self._others.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
+            self._others += [
+                report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
+            ]
+
+    async def _over_the_market(self, lab: Lab, ours: Ours) -> None:
         """1. get the peers, 2. make the messages, 3. measure each part."""
         plan = self._plan
         found = await self._prepared(lab)
         with lab.progress(f"making the market: {plan.rows:,} trades of each symbol"):
             market = Market(plan.rows)
-        ours = Ours(lab)
 
         def pipelines(linger_ms: int) -> list[Pipeline]:
             return [pipeline for pipeline in (ours, Floor(linger_ms)) if plan.wants(pipeline.name)]
@@ -98,14 +139,6 @@ class Bench:
             await self._latency(Latency(lab, plan, market, ours), pipelines(0), found)
         if "handover" in plan.parts and plan.wants(OURS):
             await self._handover(lab, market, ours)
-        if "idle" in plan.parts and plan.wants(OURS):
-            percent = await idle_percent(lab, plan, ours)
-            self._others.append(report.compare("idle_cpu_percent", "% of a core", max(percent.values())))
-            self._others += [
-                report.compare(f"idle_cpu_{name}_percent", "% of a core", value) for name, value in percent.items()
-            ]
-        if "store" in plan.parts and plan.wants(OURS):
-            self._others += await store_rows(lab.folder, plan, self._console)
 
     async def _prepared(self, lab: Lab) -> list[Peer]:
         found = []
@@ -144,6 +177,19 @@ class Bench:
                         self._say(f"{peer.name}, fed with {linger_ms} ms linger", beside[peer.name])
                 if beside or linger_ms:
                     self._others += report.latency_rows(label if linger_ms else f"{label}_no_linger", ours, beside)
+
+    async def _live(self, live: Live) -> None:
+        for rate, seconds in self._plan.live_seconds.items():
+            self._console.print(f"live at {rate:,} messages/s", style="bold")
+            found = None
+            for _ in range(2):  # the first for a broker that still compiles itself
+                found = await live.ages(rate, seconds)
+            if found is None:
+                self._fault(f"we do not keep up with a venue of {rate:,} messages/s")
+            sent, received = found or (None, None)
+            self._say("written to the socket, to read from ticks", sent)
+            self._say("received, to read from ticks", received)
+            self._others += report.live_rows(f"{rate // 1_000}k", {"": sent, "_received": received})
 
     async def _handover(self, lab: Lab, market: Market, ours: Ours) -> None:
         silences = await handover_ms(lab, self._plan, market, ours)

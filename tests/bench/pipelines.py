@@ -51,9 +51,9 @@ class Ours(Pipeline):
         config = lab.folder / "tapeline.toml"
         topics = (RAW, TICKS, SIGNALS, REJECTED)
         config.write_text("".join(f"[topics.{topic.name}]\npartitions = {PARTITIONS}\n" for topic in topics))
-        self._env = {"TAPELINE_HOME": str(lab.folder / "home"), "TAPELINE_CONFIG": str(config)}
+        self.env = {"TAPELINE_HOME": str(lab.folder / "home"), "TAPELINE_CONFIG": str(config)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TAPELINE_")}
-        self.settings: Settings = load_settings(env=kept | self._env)
+        self.settings: Settings = load_settings(env=kept | self.env)
 
     async def reset(self, lab: Lab, *, raw: bool = False) -> None:
         """Empty everything but `raw`, or (`raw`) that too."""
@@ -82,8 +82,13 @@ class Ours(Pipeline):
         self, lab: Lab, *roles: str, env: Mapping[str, str] = MappingProxyType({})
     ) -> AbstractAsyncContextManager[Process]:
         """Run one worker; entered as soon as its process is there."""
-        command = [sys.executable, "-m", "tapeline.streams.cli", "worker", *roles]
-        return lab.run("-".join(roles), command, env={**self._env, **env})
+        command = self.python("tapeline.streams.cli", "worker", *roles)
+        return lab.run("-".join(roles), command, env={**self.env, **env})
+
+    @staticmethod
+    def python(module: str, *arguments: str) -> list[str]:
+        """Return the command that runs a module."""
+        return [sys.executable, "-m", module, *arguments]
 
     async def until_settled(self, lab: Lab, role: str, processes: Sequence[Process]) -> None:
         """Wait until the workers of a role share its partitions."""

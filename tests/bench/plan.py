@@ -5,8 +5,13 @@ from dataclasses import dataclass
 
 OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
-CONTENDERS = (OURS, FLOOR, *PEERS)
-PARTS = ("throughput", "frames", "latency", "handover", "idle", "store")
+CRYPTOFEED = "cryptofeed"
+"""A peer of captures alone."""
+CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED)
+OVER_THE_MARKET = ("throughput", "frames", "latency", "handover")
+"""Parts that measure over the same made market, most of them beside peers."""
+WITHOUT_BROKER = ("store", "captures", "quality")
+PARTS = (*OVER_THE_MARKET, "live", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
 FRAME_ROWS = {1: 10_000, 10: 100_000, 100: 500_000, LARGEST_FRAME: 1_500_000}
@@ -30,11 +35,17 @@ class Plan:
     """Messages a second -> for how long they are fed."""
     warm_up_seconds: float
     """Of the feed, whose latencies do not count."""
+    live_seconds: Mapping[int, float]
+    """Likewise, of a venue."""
     handover_rate: int
     """Messages a second, while workers come and go."""
     idle_seconds: float
     store_ticks: int
     """Written to the database."""
+    capture_seconds: float
+    """A sample of a capture is at least so long."""
+    quality_blocks: int
+    """Of a million ticks each, in a round."""
     fast: int = 20
     slow: int = 50
     latency_fast: int = 2
@@ -56,15 +67,23 @@ class Plan:
             frame_rows={frame: steps(rows) for frame, rows in FRAME_ROWS.items()},
             peer_rows={peer: steps(rows) for peer, rows in PEER_ROWS.items()},
             latency_seconds={2_000: 30 * seconds, 20_000: 30 * seconds},
+            live_seconds={5_000: 30 * seconds},
             warm_up_seconds=12 * seconds,
             handover_rate=20_000,
             idle_seconds=30 * seconds,
             store_ticks=steps(500_000),  # more, and a checkpoint falls into some of the measurements
+            capture_seconds=0.5 * seconds,
+            quality_blocks=max(round(8 * seconds), 1),
         )
 
     def wants(self, *names: str) -> bool:
         """Return whether one of these contenders is asked for."""
         return not self.contenders.isdisjoint(names)
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether anything but what runs without one is asked for."""
+        return not self.parts <= set(WITHOUT_BROKER)
 
     @property
     def rows(self) -> int:

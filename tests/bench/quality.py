@@ -1,4 +1,4 @@
-"""How fast `tapeline quality` analyses a day: `python -m tests.bench.quality` prints what one core does.
+"""How fast `tapeline quality` analyses a day: the part `quality` of `make bench`, on one core.
 
 Only the analysis: reading them, from Kafka or a file, is measured elsewhere. Best of several rounds, by processor time,
 for nothing in it waits. Invented ticks in three mixes, every quote and level a new one: the work that there can be.
@@ -7,20 +7,20 @@ for nothing in it waits. Invented ticks in three mixes, every quote and level a 
 from collections.abc import Iterator
 from time import process_time
 
-import click
 import numpy as np
+from rich.console import Console
 
 from tapeline.agents.quality import Analysis
 from tapeline.agents.quality.analysis import warm_up
 from tapeline.schemas import Flag, Kind, Ticks, empty_ticks
+from tests.bench.plan import Plan
+from tests.bench.report import Row, compare
 
 DAY, DAY_NS = "2025-01-02", 1_735_776_000_000_000_000
-BLOCK, BLOCKS = 1_000_000, 8
+BLOCK = 1_000_000
 STEP_NS = 5_000_000
-ROUNDS = 3
-MIXES = {"trades": (1.0, 0.0), "quotes": (0.0, 1.0), "as Binance USD-M (84% levels, 12% quotes)": (0.04, 0.12)}
-"""Name -> share of trades and of quotes; the others are levels of the book, 60 an update."""
-GOAL = 10.0
+MIXES = {"trades": (1.0, 0.0), "quotes": (0.0, 1.0), "usdm": (0.04, 0.12)}
+"""Name -> share of trades and of quotes; the others are levels of the book, 60 an update. usdm: as Binance's."""
 
 
 def block(trades: float, quotes: float) -> Ticks:
@@ -39,36 +39,35 @@ def block(trades: float, quotes: float) -> Ticks:
     return ticks
 
 
-def day(first: Ticks) -> Iterator[Ticks]:
+def day(first: Ticks, blocks: int) -> Iterator[Ticks]:
     """Yield the block again and again, each time later and with higher numbers."""
     ticks = first.copy()
-    for _ in range(BLOCKS):
+    for _ in range(blocks):
         yield ticks
         for field in ("ts_recv_ns", "ts_event_ns"):
             ticks[field] += BLOCK * STEP_NS
         ticks["sequence"] += BLOCK
 
 
-def million_ticks_a_second(first: Ticks) -> float:
+def ticks_a_second(first: Ticks, blocks: int) -> float:
     """Return the rate of one round."""
     found, seconds = Analysis(DAY), 0.0
-    for ticks in day(first):
+    for ticks in day(first, blocks):
         started = process_time()
         found.add(ticks)
         seconds += process_time() - started
-    assert found.counts["ticks"].sum() == BLOCK * BLOCKS
-    return BLOCK * BLOCKS / seconds / 1e6
+    assert found.counts["ticks"].sum() == BLOCK * blocks
+    return BLOCK * blocks / seconds
 
 
-def main() -> None:
-    """Measure and print."""
+def quality_rows(plan: Plan, console: Console) -> list[Row]:
+    """Measure every mix."""
     warm_up()
+    rows = []
     for name, (trades, quotes) in MIXES.items():
         first = block(trades, quotes)
-        million_ticks_a_second(first)  # pages are touched, the clock of the processor is up
-        rate = max(million_ticks_a_second(first) for _ in range(ROUNDS))
-        click.echo(f"{name:<44} {rate:5.1f} M ticks/s (goal {GOAL:.0f})")
-
-
-if __name__ == "__main__":
-    main()
+        ticks_a_second(first, plan.quality_blocks)  # pages are touched, the clock of the processor is up
+        rate = max(ticks_a_second(first, plan.quality_blocks) for _ in range(plan.samples))
+        console.print(f"quality of {name}: {rate:,.0f} ticks/s", highlight=False)
+        rows.append(compare(f"quality_{name}", "ticks/s", rate, samples=plan.samples))
+    return rows

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tests.bench.latency import Ages
 from tests.bench.measure import Sample, median
-from tests.bench.plan import FLOOR, LARGEST_FRAME, OURS
+from tests.bench.plan import CRYPTOFEED, FLOOR, LARGEST_FRAME, OURS
 
 QUANTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 SHORT_SECONDS = 3.0
@@ -55,6 +55,14 @@ class Goal:
         return None
 
 
+CAPTURES = ("binance", "binance_futures", "bitstamp", "bybit", "coinbase", "kraken", "okx")
+
+
+def of_frames(name: str, size: int) -> str:
+    """Return the name of a row for frames of this size: the largest is not named."""
+    return name if size == LARGEST_FRAME else f"{name}_frames_of_{size}"
+
+
 GOALS = (
     Goal("raw_to_signals", "kafka-streams", at_least=True, bound=4),
     Goal("raw_to_signals", "faust", at_least=True, bound=150),
@@ -66,8 +74,18 @@ GOALS = (
         for rate in ("2k", "20k")
         for quantile, bound in (("p50", 4), ("p99", 10))
     ),
+    *(
+        Goal(f"live_5k_{quantile}_ms", None, at_least=False, bound=bound)
+        for quantile, bound in (("p50", 2), ("p99", 8))
+    ),
     *(Goal(f"handover_{change}_ms", None, at_least=False, bound=2_000) for change in ("join", "leave")),
     Goal("idle_cpu_percent", None, at_least=False, bound=2),
+    *(
+        Goal(of_frames(f"capture_{name}", size), CRYPTOFEED, at_least=True, bound=5)
+        for name in CAPTURES
+        for size in (LARGEST_FRAME, LARGEST_FRAME // 10)
+    ),
+    *(Goal(f"quality_{mix}", None, at_least=True, bound=10_000_000) for mix in ("trades", "quotes", "usdm")),
 )
 
 
@@ -126,6 +144,20 @@ def latency_rows(label: str, ours: Ages | None, peers: Mapping[str, Ages | None]
     return rows
 
 
+def live_rows(label: str, ages: Mapping[str, Ages | None]) -> list[Row]:
+    """Return the quantiles of the ways of a live message at one pace, by the names of these ways."""
+    return [
+        compare(
+            f"live_{label}{way}_{quantile}_ms",
+            "ms",
+            None if found is None else float(np.percentile(found, percent)),
+            samples=0 if found is None else len(found),
+        )
+        for way, found in ages.items()
+        for quantile, percent in QUANTILES.items()
+    ]
+
+
 def write(rows: Sequence[Row], path: Path) -> None:
     """Write the rows as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,13 +191,14 @@ def number(value: float | None) -> str:
 def _show_frames(rows: Sequence[Row], console: Console) -> None:
     """Print ticks/s by frame size: ours, and the floor's in brackets."""
     hops = ("normalize", "ticks_to_signals", "raw_to_signals")
-    sizes = sorted({int(row.name.rpartition("_")[2]) for row in rows if "_frames_of_" in row.name})
+    names = [row.name.split("_frames_of_") for row in rows]
+    sizes = sorted({int(size[0]) for hop, *size in names if size and hop in hops})
     if not sizes:
         return
     cells = {row.name: row for row in rows if row.peer in (None, FLOOR)}
     table = Table("messages a frame", *hops, title="Ticks/s by frame size (the floor's in brackets)")
     for size in [*sizes, LARGEST_FRAME]:
-        found = [cells.get(hop if size == LARGEST_FRAME else f"{hop}_frames_of_{size}") for hop in hops]
+        found = [cells.get(of_frames(hop, size)) for hop in hops]
         table.add_row(
             f"{size:,}",
             *(f"{number(row.value)} ({number(row.peer_value)})" if row is not None else "" for row in found),
@@ -178,9 +211,7 @@ def _names(what: str) -> list[str]:
     name, _, detail = what.partition(" ")
     if detail.startswith("with "):  # so many processes
         return [name, f"{name}_{detail.replace(' ', '_')}"]
-    if detail == str(LARGEST_FRAME):
-        return [name]
-    return [f"{name}_{detail}" if not detail.isdecimal() else f"{name}_frames_of_{detail}"]
+    return [of_frames(name, int(detail)) if detail.isdecimal() else f"{name}_{detail}"]
 
 
 def _rounded(value: float | None) -> float | None:

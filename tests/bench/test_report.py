@@ -1,7 +1,8 @@
 """Which row of the benchmark a measurement counts for."""
 
+from tests.bench.captures import FOLDER
 from tests.bench.measure import Sample
-from tests.bench.report import throughput_rows
+from tests.bench.report import CAPTURES, GOALS, throughput_rows
 
 
 def test_every_measurement_has_a_row_of_its_own() -> None:
@@ -24,3 +25,10 @@ def test_every_measurement_has_a_row_of_its_own() -> None:
         "normalize_frames_of_10": 6e4,
         "normalize": 3e6,
     }
+
+
+def test_every_capture_has_a_goal() -> None:
+    names = {goal.name for goal in GOALS}
+    assert all({f"capture_{name}", f"capture_{name}_frames_of_100"} <= names for name in CAPTURES)
+    if FOLDER.is_dir():
+        assert sorted(CAPTURES) == sorted(path.name.partition(".")[0].lower() for path in FOLDER.glob("*.zst"))

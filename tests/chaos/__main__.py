@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: many seeded runs, a line each, a table at the end; `make chaos` calls it."""
+"""`python -m tests.chaos`: many seeded runs of the roles, then of live venues; `make chaos` calls it."""
 
 import sys
 import time
@@ -13,44 +13,68 @@ from tests.chaos.inputs import NAMES
 from tests.chaos.run import Outcome
 from tests.chaos.scenario import MEANING, Kind, draw
 from tests.chaos.session import UndisturbedError, session
-from tests.chaos.venues import disturb_venues
+from tests.chaos.venues import INTERRUPTED, disturb_venues
 
 FOLDER = Path(".chaos")
+RUNS = {"roles": 300, "venues": 500}
 KINDS = "\n".join(f"  {kind:<12} {what}" for kind, what in MEANING.items())
 HELP = f"""Disturb whole runs at seeded moments, and prove that the signals stay the same, once each.
+
+Then live clients of venues, against a venue that fails in every way: what it said is in the log, or a gap says why not.
 
 Exit status 0: no differences. 1: there were some; the logs of those runs are kept in {FOLDER}/seed-N. 130: Ctrl-C.
 
 \b
-Kinds of disturbances:
+Kinds of disturbances of roles and servers:
 {KINDS}
 
 \b
 Examples:
-  python -m tests.chaos --runs 300 --seed 1
-  python -m tests.chaos --minutes 10 --seed 1000
-  python -m tests.chaos --runs 5 --seed 7 --kinds kill,twin
-  python -m tests.chaos --runs 1 --seed 42 --keep       the run of seed 42 again, with all its logs
-  python -m tests.chaos --venues --runs 500             live clients against a venue that fails in every way
+  python -m tests.chaos
+  python -m tests.chaos --only venues --runs 120 --seed 1000
+  python -m tests.chaos --only roles --minutes 10 --seed 1000
+  python -m tests.chaos --only roles --runs 5 --seed 7 --kinds kill,twin
+  python -m tests.chaos --only roles --runs 1 --seed 42 --keep  the run of seed 42 again, with all its logs
 """
 
 
 @click.command(help=HELP, context_settings={"max_content_width": 120})
-@click.option("--runs", default=300, show_default=True, type=click.IntRange(1), help="How many at most.")
+@click.option("--only", type=click.Choice(list(RUNS)), help="What is disturbed [default: first roles, then venues].")
+@click.option("--runs", type=click.IntRange(1), help="How many at most [default: 300 of roles, 500 of venues].")
 @click.option("--seed", default=1, show_default=True, help="Of the first run; the next ones count on.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Begin no run after so long.")
-@click.option("--kinds", help="Only these, with commas between them; a seed gives another scenario then.")
-@click.option("--short", is_flag=True, help="No long absences: broker and database are away for seconds only.")
-@click.option("--venues", is_flag=True, help="Disturb live clients of venues instead of roles and servers.")
-@click.option("--keep", is_flag=True, help="Keep the logs of every run, not only of those that differ.")
-def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: bool, venues: bool, keep: bool) -> None:
+@click.option("--kinds", help="Of roles: only these, with commas between them; a seed gives another scenario then.")
+@click.option("--short", is_flag=True, help="Of roles: broker and database are never away for long, for seconds only.")
+@click.option("--keep", is_flag=True, help="Of roles: keep the logs of every run, not only of those that differ.")
+def main(
+    only: str | None,
+    runs: int | None,
+    seed: int,
+    minutes: float | None,
+    kinds: str | None,
+    short: bool,
+    keep: bool,
+) -> None:
     """Run the command line."""
-    if venues:
-        sys.exit(disturb_venues(range(seed, seed + runs), minutes))
+    wanted = [only] if only else list(RUNS)
     allowed = [_kind(name.strip()) for name in kinds.split(",")] if kinds else list(Kind)
+    statuses = []
+    for what in wanted:
+        seeds = range(seed, seed + (runs or RUNS[what]))
+        if what == "venues":
+            statuses.append(disturb_venues(seeds, minutes))
+        else:
+            statuses.append(disturb_roles(seeds, minutes, allowed, short=short, keep=keep))
+        if statuses[-1] == INTERRUPTED:
+            break
+    sys.exit(max(statuses))
+
+
+def disturb_roles(seeds: range, minutes: float | None, allowed: list[Kind], *, short: bool, keep: bool) -> int:
+    """Run the seeds, a line each and a table at the end; return the exit status."""
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + minutes * 60 if minutes else float("inf")
-    left = takewhile(lambda _: time.monotonic() < deadline, range(seed, seed + runs))
+    left = takewhile(lambda _: time.monotonic() < deadline, seeds)
 
     def tell(outcome: Outcome) -> None:
         click.echo(report.line(outcome))
@@ -71,15 +95,16 @@ def main(runs: int, seed: int, minutes: float | None, kinds: str | None, short: 
     try:
         run_until_signal(work())
     except UndisturbedError:
-        sys.exit(1)
+        return 1
     finally:
         report.show(outcomes)
         report.write(FOLDER / "latest.json", outcomes)
     if any(one.differences for one in outcomes):
-        sys.exit(1)
+        return 1
     if not complete:
         click.echo(f"stopped after {len(outcomes)} runs")
-        sys.exit(130)
+        return INTERRUPTED
+    return 0
 
 
 def _kind(name: str) -> Kind:

@@ -1,21 +1,24 @@
-"""Many seeded runs of live clients against the test venue, several at once; `make chaos ARGS=--venues` calls it."""
+"""Many seeded runs of live clients against the test venue, many at once; `make chaos` calls it."""
 
 import asyncio
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import click
 
 from tests.venue.run import SYMBOLS, Outcome, run
 
-AT_ONCE = 4 * (os.cpu_count() or 1)
+AT_ONCE = 12 * (os.cpu_count() or 1)
 """A run mostly waits."""
 NAMES = list(SYMBOLS)
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 def one_run(seed: int) -> Outcome:
@@ -24,26 +27,44 @@ def one_run(seed: int) -> Outcome:
     return asyncio.run(run(NAMES[seed % len(NAMES)], seed))
 
 
-def many_runs(seeds: Iterable[int]) -> Iterable[Outcome]:
+def many_runs(seeds: Iterable[int]) -> Iterator[Outcome]:
     """Yield outcomes as they come."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(AT_ONCE, mp_context=context) as pool:
-        for done in as_completed([pool.submit(one_run, seed) for seed in seeds]):
-            yield done.result()
+    with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_end_at_ctrl_c) as pool:
+        try:
+            for done in as_completed([pool.submit(one_run, seed) for seed in seeds]):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_at_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once, and without a traceback
 
 
 def disturb_venues(seeds: Iterable[int], minutes: float | None) -> int:
     """Run the seeds, a line each that went wrong and a table at the end; return the exit status."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    for outcome in many_runs(seeds):
-        outcomes.append(outcome)
-        for fault in outcome.report.faults[:5]:
-            click.echo(f"! {outcome.venue} seed {outcome.seed}: {fault}", err=True)
-        if len(outcomes) % 50 == 0:
-            click.echo(f"{len(outcomes)} runs, {time.monotonic() - started:.0f} s", err=True)
-        if minutes is not None and time.monotonic() - started > 60 * minutes:
-            break
+    interrupted = False
+    try:
+        for outcome in many_runs(seeds):
+            outcomes.append(outcome)
+            for fault in outcome.report.faults[:5]:
+                click.echo(f"! {outcome.venue} seed {outcome.seed}: {fault}", err=True)
+            if len(outcomes) % 50 == 0:
+                click.echo(f"{len(outcomes)} runs, {time.monotonic() - started:.0f} s", err=True)
+            if minutes is not None and time.monotonic() - started > 60 * minutes:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    _show(outcomes)
+    wrong = sum(bool(one.report.faults) for one in outcomes)
+    click.echo(f"{len(outcomes)} runs in {time.monotonic() - started:.0f} s, {wrong} of them wrong")
+    return 1 if wrong else INTERRUPTED if interrupted else 0
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
     click.echo(f"{'venue':<20}{'runs':>6}{'wrong':>7}{'faults':>8}{'connects':>10}{'trades':>9}{'books':>9}  gaps")
     for name in NAMES:
         own = [one for one in outcomes if one.venue == name]
@@ -56,6 +77,3 @@ def disturb_venues(seeds: Iterable[int], minutes: float | None) -> int:
         )
     done = sum((Counter(one.done) for one in outcomes), Counter[str]())
     click.echo("faults: " + ", ".join(f"{name} {count}" for name, count in done.most_common()))
-    wrong = sum(bool(one.report.faults) for one in outcomes)
-    click.echo(f"{len(outcomes)} runs in {time.monotonic() - started:.0f} s, {wrong} of them wrong")
-    return 1 if wrong else 0

@@ -12,6 +12,7 @@ from tapeline.schemas import (
     FrameFlag,
     Instrument,
     Lane,
+    Lease,
     RawFrame,
     Rejected,
     RejectOrigin,
@@ -119,6 +120,13 @@ instruments = st.builds(
     partition=st.integers(0, 100),
     tick=st.none() | decimals,
     base=st.none() | names,
+)
+leases = st.builds(
+    Lease,
+    source=names,
+    holder=names,
+    epoch=st.integers(0, 2**16 - 1),
+    what=st.sampled_from(["claim", "hold", "release"]),
 )
 
 

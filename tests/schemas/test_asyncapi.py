@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import find, given, settings
 
-from tapeline.schemas import TOPICS, Instrument, Rejected, Signal
+from tapeline.schemas import TOPICS, Instrument, Lease, Rejected, Signal
 from tapeline.schemas.asyncapi import BINARY, EVENTS, asyncapi, json_schemas
 from tapeline.schemas.generate import documents, main
 from tapeline.schemas.topics import Schema
-from tests.schemas.strategies import instruments, rejected, signals
+from tests.schemas.strategies import instruments, leases, rejected, signals
 
 DOCS = Path(__file__).parents[2] / "docs" / "schemas"
 Node = Callable[..., "subprocess.Popen[str]"]
@@ -85,8 +85,8 @@ def test_what_is_sent_follows_its_json_schema(node: Node) -> None:
     sent: list[tuple[str, Any]] = []
 
     @settings(max_examples=200, database=None)
-    @given(signals | rejected | instruments)
-    def collect(event: Signal | Rejected | Instrument) -> None:
+    @given(signals | rejected | instruments | leases)
+    def collect(event: Signal | Rejected | Instrument | Lease) -> None:
         sent.append((type(event).__name__, json.loads(event.encode())))
 
     collect()

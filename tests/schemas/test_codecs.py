@@ -18,6 +18,7 @@ from tapeline.schemas import (
     FrameError,
     Instrument,
     Lane,
+    Lease,
     RawFrame,
     Rejected,
     Signal,
@@ -30,6 +31,7 @@ from tapeline.schemas import (
 from tests.schemas.strategies import (
     bar_frames,
     instruments,
+    leases,
     of_a_newer_version,
     raw_frames,
     rejected,
@@ -132,8 +134,8 @@ def test_a_decoded_frame_shares_the_records_memory_and_cannot_change_it() -> Non
         raw.recv_ns[0] = 1
 
 
-@given(st.one_of(signals, rejected, instruments))
-def test_events_round_trip_as_one_line(event: Signal | Rejected | Instrument) -> None:
+@given(st.one_of(signals, rejected, instruments, leases))
+def test_events_round_trip_as_one_line(event: Signal | Rejected | Instrument | Lease) -> None:
     line = event.encode()
     assert b"\n" not in line
     again = type(event).decode(line)

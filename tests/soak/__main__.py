@@ -1,10 +1,11 @@
-"""`python -m tests.soak`: a steady feed through `tapeline up`, watched for minutes; `make soak` calls it."""
+"""`python -m tests.soak`: a steady live venue through `tapeline up`, watched for an hour; `make soak` calls it."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,33 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
-from tests.soak.verdict import JUDGED, ROLES, Sample, Verdict, judge, minutes
+from tapeline.schemas import TOPICS
+from tests.bench.market import PAIRS
+from tests.soak.verdict import INGEST, JUDGED, ROLES, Sample, Verdict, judge, minutes
+from tests.soak.witness import Witness, faults
 from tests.system.broker import INPUTS
 from tests.system.conftest import temporary_home
 from tests.system.platform import Platform, running_platform, wait_until
+from tests.venue.steady import FIRST_ID
 
 FILE = Path(".soak/latest.json")
 EVERY_SECONDS = 2.0
+FEW = 5
+SYMBOLS = [pair.symbol for pair in PAIRS]
+CONFIG = """
+[venues.binance]
+symbols = {symbols}
+streams = ["trade"]
+url = "ws://127.0.0.1:{port}"
+rest = "http://127.0.0.1:{port}"
+"""
 
 
 @click.command()
-@click.option("--minutes", "length", default=10.0, show_default=True, type=click.FloatRange(0.5))
-@click.option("--rate", default=20_000, show_default=True, help="Messages a second.")
+@click.option("--minutes", "length", default=60.0, show_default=True, type=click.FloatRange(0.5))
+@click.option("--rate", default=20_000, show_default=True, help="Ticks a second, each a message of its own.")
 def main(length: float, rate: int) -> None:
-    """Feed a simulated market at a steady rate, and see that memory does not grow and nothing falls behind.
+    """Read a live venue at a steady rate: memory does not grow, nothing falls behind, every tick comes exactly once.
 
     Exit status 0: it passed. 1: it failed, and says why. The table is written to .soak/latest.json too.
 
@@ -36,7 +50,7 @@ def main(length: float, rate: int) -> None:
     Examples:
       python -m tests.soak
       python -m tests.soak --minutes 2
-      python -m tests.soak --minutes 60 --rate 50000
+      python -m tests.soak --minutes 600 --rate 10000
     """
     verdict, rows = soak(length * 60, rate, click.echo)
     FILE.parent.mkdir(exist_ok=True)
@@ -50,20 +64,59 @@ def main(length: float, rate: int) -> None:
 
 
 def soak(seconds: float, rate: int, tell: Callable[[str], None]) -> tuple[Verdict, list[dict[str, Any]]]:
-    """Run the platform under the feed for so long; return the verdict and a row a minute. tell: what goes on."""
-    with temporary_home() as home, running_platform(home) as platform:
-        market = ("--rate", str(rate), "--start", "now", "--pause-seconds", "0")
-        ingest = platform.start("ingest", "sim", *market, "--speed", "1x", "--quiet")
-        wait_until(lambda: any(platform.ends("raw").values()), "the feed to begin")
-        samples: list[Sample] = []
-        for sample in _samples(platform, seconds):
-            samples.append(sample)
-            if len(samples) % 15 == 0:
-                lag = ", ".join(f"{role} {records}" for role, records in sample.lag_records.items())
-                done = f"{sample.messages:,} messages, {sample.signals:,} signals"
-                tell(f"{sample.seconds:.0f} s: {done}; records behind: {lag}")
-        assert ingest.poll() is None, "the feed goes on to the end"
-    return judge(samples, rate), list(minutes(samples))
+    """Run the platform beside the venue for so long; return the verdict and a row a minute. tell: what goes on."""
+    samples: list[Sample] = []
+    with temporary_home() as home, _steady_venue(rate) as venue:
+        config = home.path.with_name("soak.toml")
+        config.write_text(CONFIG.format(symbols=json.dumps(SYMBOLS), port=venue.port))
+        with running_platform(home, {"TAPELINE_CONFIG": str(config)}) as platform:
+            wait_until(lambda: platform.pid_of(INGEST), "the feed to begin")
+            partitions = TOPICS["ticks"].partitions
+            with Witness(platform.bootstrap, partitions, FIRST_ID) as witness:
+                for sample in _samples(platform, seconds):
+                    samples.append(sample)
+                    if len(samples) % 15 == 0:
+                        lag = ", ".join(f"{role} {records}" for role, records in sample.lag_records.items())
+                        seen = f"{witness.account.trades:,} ticks, {sample.signals:,} signals"
+                        tell(f"{sample.seconds:.0f} s: {seen}; records behind: {lag}")
+                sent = venue.stop()
+                with suppress(AssertionError):  # what is missing is said below
+                    wait_until(lambda: witness.account.trades >= sent, "the last tick", 60)
+                lost = faults(witness.account, sent, len(SYMBOLS))
+            verdict = judge(samples, rate)
+            verdict.faults.extend(lost)
+            verdict.faults.extend(f"rejected: {one.detail}" for one in platform.rejected()[:FEW])
+            tell(
+                f"{sent:,} ticks sent, {witness.account.trades:,} in `ticks`, {witness.duplicates:,} frames came again"
+            )
+    return verdict, list(minutes(samples))
+
+
+class Steady:
+    """The venue, a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.port: int = self._said()["port"]
+
+    def _said(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def stop(self) -> int:
+        """Let it fall silent; return how many ticks it has sent."""
+        self._process.terminate()
+        return int(self._said()["sent"])
+
+
+@contextmanager
+def _steady_venue(rate: int) -> Iterator[Steady]:
+    command = [sys.executable, "-m", "tests.venue.steady", "--rate", str(rate), "--symbols", str(len(SYMBOLS))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Steady(process)
+        finally:
+            process.terminate()
 
 
 def _samples(platform: Platform, seconds: float) -> Iterator[Sample]:
@@ -76,17 +129,17 @@ def _samples(platform: Platform, seconds: float) -> Iterator[Sample]:
 
 
 def _sample(platform: Platform, seconds: float) -> Sample:
-    up, ingest = platform.started
+    (up,) = platform.started
     addresses = platform.home.addresses()
     pids = dict(addresses.pids) if addresses is not None else {}
-    trees = {name: _rss(pid) for name, pid in {**pids, "ingest": ingest.pid}.items()}
+    trees = {name: _rss(pid) for name, pid in pids.items()}
     trees["up"] = psutil.Process(up.pid).memory_info().rss
     ends = {role: platform.ends(topic) for role, topic in INPUTS.items()}
     committed = {role: platform.committed(role, topic) for role, topic in INPUTS.items()}
     return Sample(
         seconds=seconds,
         rss_bytes=trees,
-        pids={name: pids.get(name, 0) for name in ROLES},
+        pids={name: pids.get(name, 0) for name in (*ROLES, INGEST)},
         lag_records={role: sum(ends[role].values()) - sum(committed[role].values()) for role in ROLES},
         input_records={role: sum(ends[role].values()) for role in ROLES},
         messages=_messages(platform),

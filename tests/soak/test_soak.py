@@ -7,7 +7,7 @@ from tests.soak.__main__ import soak
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_two_minutes_at_a_steady_rate() -> None:
+def test_every_tick_of_two_minutes_arrives_once() -> None:
     said: list[str] = []
     verdict, rows = soak(120, 20_000, said.append)
     assert verdict.faults == [], (verdict, rows)

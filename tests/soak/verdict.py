@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-JUDGED = ("normalize", "logic", "persist", "ingest", "up")
+INGEST = "ingest-binance"
+JUDGED = ("normalize", "logic", "persist", INGEST, "up")
 """Processes of ours: their memory must not grow. The servers' caches may, up to what they are set to."""
 ROLES = ("normalize", "logic", "persist")
 GROWTH_MAX = 0.01
 LAG_SECONDS_MAX = 10.0
 """Offsets are committed with the snapshots, every 2 s; five times that is more than a hiccup."""
-RATE_SHARE_MIN = 0.9
-"""The market's bursts come at random: over minutes its rate is within a few percent of what was asked."""
+RATE_SHARE_MIN = 0.99
 WARM_UP_SECONDS_MAX = 180.0
 WARM_UP_SHARE_MAX = 0.6
 WINDOW_SHARE = 0.25

@@ -12,6 +12,7 @@ import pytest
 
 from tapeline.streams.home import Home
 from tests.system.platform import TAPELINE, Platform, running_platform, wait_until
+from tests.venue.thread import venue_thread
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +81,7 @@ class Terminal:
         wait_until(lambda: re.search(pattern, self.read()), f"{pattern!r} on the screen: ...{self.text[-3000:]}")
 
 
-def test_on_a_terminal_beside_a_running_up_until_ctrl_c(home: Home, tmp_path: Path) -> None:
+def test_beside_a_running_up_on_a_terminal_until_ctrl_c_and_of_a_live_venue(home: Home, tmp_path: Path) -> None:
     with running_platform(home) as platform:
         terminal = Terminal(platform.env, "demo", "--instruments", "3")
         terminal.wait_for(r"[1-9][\d,]* signals in the database, the latest:")
@@ -95,6 +96,23 @@ def test_on_a_terminal_beside_a_running_up_until_ctrl_c(home: Home, tmp_path: Pa
         assert platform.pid_of("logic") is not None, "it stopped what it did not start"
         assert not [one for one in leftovers(home) if "ingest" in one]
         assert platform.cli("signals", "--instrument", "sim:*", "--format", "json")
+
+        with venue_thread("binance", ["BTCUSDT", "ETHUSDT"], rate=400) as stage:
+            config = tmp_path / "tapeline.toml"
+            config.write_text(
+                f'[venues.binance]\nsymbols = ["BTCUSDT", "ETHUSDT"]\nurl = "{stage.venue.url}"\n'
+                f'rest = "{stage.venue.rest}"\n'
+            )
+            live = {"TAPELINE_CONFIG": str(config)}
+            printed = platform.cli("demo", "--venue", "binance", "--seconds", "4", "--plain", env=live)
+        done = re.search(r"([\d,]+) messages became ([\d,]+) ticks .* and ([\d,]+) signals in the database", printed)
+        assert done is not None, printed
+        assert all(int(number.replace(",", "")) > 0 for number in done.groups())
+        env = platform.env | live
+        command = [*TAPELINE, "demo", "--venue", "binance"]
+        failed = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        assert (failed.returncode, failed.stdout) == (1, "")
+        assert "tapeline: binance cannot be reached from here" in failed.stderr
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 import pytest
 
+from tapeline.connectors.venues import MESSAGE_BYTES_MAX
 from tapeline.schemas import Flag, Instrument, Kind, RawFrame
 from tapeline.schemas.events import PAYLOAD_BYTES_MAX
 from tapeline.streams.producer import Producer
@@ -229,7 +230,7 @@ def broken_message(chance: random.Random, number: int) -> bytes:
 
 def test_each_broken_message_is_rejected_once_and_the_workers_live(undisturbed: Platform) -> None:
     chance = random.Random(1)
-    broken = [broken_message(chance, number) for number in range(999)] + [b'"' + b"x" * 2**20 + b'"']
+    broken = [broken_message(chance, number) for number in range(999)] + [b'"' + b"x" * MESSAGE_BYTES_MAX + b'"']
     pids = {role: undisturbed.pid_of(role) for role in ("normalize", "logic", "persist")}
 
     async def send() -> None:

@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -121,23 +122,42 @@ def invented(market: Market, rng: Random, levels: int = LEVELS) -> Iterator[Even
             yield Change(symbol, book.number, book.number + rng.randint(1, 5), bids, asks)
 
 
-def captured(name: str, symbol: str) -> Iterator[Event]:
-    """Yield what happened in a recorded market (Binance): its depth updates and trades."""
+CAPTURED = {"binance": "spot_btcusdt_20240809.gz", "binance-usdm": "usdm_btcusdt_20240808.gz"}
+"""Venue -> recorded market of BTCUSDT."""
+FIRST_CHANGES = 50
+"""So many depth updates make the book that the venue begins with."""
+
+
+def captured(name: str, skipped: int, symbol: str = "BTCUSDT") -> Iterator[Event]:
+    """Yield what happened in a recorded market (Binance): its depth updates and trades, after so many lines."""
     number = 1000
+    first: list[Change] = []
     with gzip.open(CAPTURES / name, "rb") as lines:
-        for line in lines:
+        for line in islice(lines, skipped, None):
             message = orjson.loads(line.split(b" ", 1)[1])
             event = message.get("data", message)
-            if event.get("e") == "depthUpdate" or "lastUpdateId" in event:
-                bids, asks = ([(p, s) for p, s in event[long if long in event else short]] for long, short in SIDES)
-                if bids or asks:
-                    yield Change(symbol, number, number + 1, bids, asks)
-                    number += 1
-            elif event.get("e") == "trade":
+            if event.get("e") == "depthUpdate":
+                bids, asks = ([(p, s) for p, s in event[side]] for side in "ba")
+                if not (bids or asks):
+                    continue
+                change = Change(symbol, number, number + 1, bids, asks)
+                if len(first) < FIRST_CHANGES:
+                    first.append(change)
+                    if len(first) < FIRST_CHANGES:
+                        continue
+                    change = _together(first)
+                yield change
+                number += 1
+            elif event.get("e") == "trade" and len(first) == FIRST_CHANGES:
                 yield Trade(symbol, event["t"], event["p"], event["q"], -1 if event["m"] else 1)
 
 
-SIDES = (("bids", "b"), ("asks", "a"))
+def _together(changes: list[Change]) -> Change:
+    """Return changes as one."""
+    book = Book()
+    for change in changes:
+        book.apply(change)
+    return Change(changes[0].symbol, 1000, 1001, list(book.bids.items()), list(book.asks.items()))
 
 
 def _price(ticks: int) -> str:

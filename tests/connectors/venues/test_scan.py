@@ -256,6 +256,41 @@ PAIRS = lists(['["<price>","<size>"]'], PARTS)
 NUMBERS_V2: dict[str, Values] = {
     f"{name} v2": (JSON_NUMBERS, ODD_JSON_NUMBERS) for name in ("bid", "bid size", "ask", "ask size")
 }
+TEXTS_OF_TICKERS: dict[str, Values] = {
+    **dict.fromkeys(
+        ("bid1Price", "bid1Size", "ask1Price", "ask1Size", "markPrice", "indexPrice"),
+        ([*DECIMALS, "0", ""], ODD_DECIMALS),
+    ),
+    "fundingRate": (["0.0001", "-0.0001", "-0", ""], ["-", "--1", "-.5", "-5.", *ODD_DECIMALS]),
+    "nextFundingTime": (["1786320000000", "0", ""], ["9" * 13, "9" * 14, "-1", "1.5", "1.", "x", "\u0661"]),
+}
+
+
+def tickers() -> Values:
+    """The objects of tickers: all of it, in parts and in other orders; and with something odd."""
+
+    def made(fields: Mapping[str, str], symbol: str = "BTCUSDT") -> str:
+        return "{" + ",".join(f'"{name}":"{text}"' for name, text in {"symbol": symbol, **fields}.items()) + "}"
+
+    first = {name: next(iter(usual)) for name, (usual, _) in TEXTS_OF_TICKERS.items()}
+    whole = first | {"tickDirection": "ZeroPlusTick", "preOpenPrice": ""}
+    parts = [
+        {name: list(TEXTS_OF_TICKERS[name][0])[-2] for name in names}
+        for names in (["bid1Size"], ["ask1Price", "ask1Size"], ["indexPrice"], ["fundingRate", "bid1Price"])
+    ]
+    usual = [made(whole), *map(made, parts), made(dict(reversed(whole.items()))), made(parts[0], "ETHUSDT")]
+    odd = [made({}), made({"lastPrice": "1"}), "{}", "[]", "null", "{", '{"symbol"', made(whole)[:-1], made(whole)[:-2]]
+    odd += [made(whole).replace(",", ", ", 1), made(whole).replace(":", ": ", 1), made(whole).replace("{", '{"a":1,')]
+    odd += [made(whole).replace('"symbol":"BTCUSDT",', ""), made({"symbol2": "A"}), made({"bid1Foo": "1", "a": "b"})]
+    odd += [made(first, symbol) for symbol in ODD_SYMBOLS]
+    odd += [made(whole).replace("{", '{"symbol":"ETHUSDT",'), made(parts[0]).replace("bid1Size", "\\u0062id1Size")]
+    for name, (_, texts) in TEXTS_OF_TICKERS.items():
+        odd += [made({name: text}) for text in (*TEXTS_OF_TICKERS[name][0], *texts)]
+        odd += [made(whole).replace(f'"{name}":"{first[name]}"', f'"{name}":{value}') for value in ODD_NUMBERS]
+        odd += [made(whole)[:-1] + f',"{name}":"{text}"' + "}" for text in ("7", "", "x")]
+    return usual, odd
+
+
 OWN_FIELDS: dict[str, dict[str, Values]] = {
     "bitstamp/x": {
         **dict.fromkeys(("bids", "asks"), PAIRS),
@@ -264,6 +299,7 @@ OWN_FIELDS: dict[str, dict[str, Values]] = {
         "number": (JSON_NUMBERS, ODD_JSON_NUMBERS),
     },
     "bybit/x": {
+        "ticker": tickers(),
         **dict.fromkeys(("bids", "asks"), PAIRS),
         "trades": lists(
             [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tapeline.agents.logic.kernel import NOT_SELECTED, SlotTable, place
+from tapeline.connectors.venues.slots import NOT_SELECTED, SlotTable, place
 from tapeline.schemas import empty_ticks
 
 ids = st.integers(1, 2**32 - 1) | st.integers(1, 40).map(lambda n: n * 2**26)  # the latter fall on one place
