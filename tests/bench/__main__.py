@@ -17,6 +17,8 @@ from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
 from tests.bench import report
+from tests.bench.bars import ENVIRONMENT as POLARS_ENVIRONMENT
+from tests.bench.bars import bar_rows
 from tests.bench.captures import ENVIRONMENT, capture_rows
 from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
@@ -24,10 +26,11 @@ from tests.bench.latency import Ages, Latency, idle_percent
 from tests.bench.live import Live
 from tests.bench.market import Market
 from tests.bench.peers.contract import Peer, PythonPeer, UnavailablePeerError
+from tests.bench.peers.environment import Environment
 from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
-from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, Plan
+from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, POLARS, Plan
 from tests.bench.quality import quality_rows
 from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
@@ -91,16 +94,23 @@ class Bench:
             await self._captures()
         if "quality" in plan.parts and plan.wants(OURS):
             self._others += quality_rows(plan, console)
+        if "bars" in plan.parts and plan.wants(OURS):
+            self._others += await bar_rows(plan, console, await self._python(POLARS, POLARS_ENVIRONMENT))
         if "store" in plan.parts and plan.wants(OURS):
             self._others += await store_rows(folder, plan, console)
 
+    async def _python(self, peer: str, environment: Environment) -> Path | None:
+        """Return the Python of a peer that is wanted, None where it cannot be had."""
+        if not self._plan.wants(peer):
+            return None
+        try:
+            return await environment.prepare(self._console)
+        except UnavailablePeerError as error:
+            self._fault(f"without {peer}: {error}")
+            return None
+
     async def _captures(self) -> None:
-        python = None
-        if self._plan.wants(CRYPTOFEED):
-            try:
-                python = await ENVIRONMENT.prepare(self._console)
-            except UnavailablePeerError as error:
-                self._fault(f"without {CRYPTOFEED}: {error}")
+        python = await self._python(CRYPTOFEED, ENVIRONMENT)
         try:
             self._others += await capture_rows(self._plan, self._console, python)
         except UnavailablePeerError as error:

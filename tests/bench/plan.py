@@ -7,10 +7,12 @@ OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
 CRYPTOFEED = "cryptofeed"
 """A peer of captures alone."""
-CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED)
+POLARS = "polars"
+"""A peer of bars alone."""
+CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED, POLARS)
 OVER_THE_MARKET = ("throughput", "frames", "latency", "handover")
 """Parts that measure over the same made market, most of them beside peers."""
-WITHOUT_BROKER = ("store", "captures", "quality")
+WITHOUT_BROKER = ("store", "captures", "quality", "bars")
 PARTS = (*OVER_THE_MARKET, "live", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
@@ -46,6 +48,8 @@ class Plan:
     """A sample of a capture is at least so long."""
     quality_blocks: int
     """Of a million ticks each, in a round."""
+    bar_ticks: int
+    """That bars are made of, in a pass."""
     fast: int = 20
     slow: int = 50
     latency_fast: int = 2
@@ -74,6 +78,7 @@ class Plan:
             store_ticks=steps(500_000),  # more, and a checkpoint falls into some of the measurements
             capture_seconds=0.5 * seconds,
             quality_blocks=max(round(8 * seconds), 1),
+            bar_ticks=max(round(4 * seconds), 1) * 1_000_000,
         )
 
     def wants(self, *names: str) -> bool:
