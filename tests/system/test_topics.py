@@ -117,7 +117,7 @@ def test_alter_changes_settings_says_so_and_never_partitions(bootstrap: str, mon
     monkeypatch.setenv("TAPELINE_TOPICS__TICKS__PARTITIONS", "2")
     result = invoke("create", "--alter", "--format", "json")
     assert "differ from the table: ticks" in str(result.exception)
-    assert [json.loads(line)["partitions"] for line in result.stdout.splitlines()] == [4, 4, 4, 1, 4, 4, 1]
+    assert [json.loads(line)["partitions"] for line in result.stdout.splitlines()] == [4, 4, 4, 4, 1, 4, 4, 1]
 
 
 def test_list_and_describe_show_what_is_there(bootstrap: str) -> None:
