@@ -25,8 +25,8 @@ from tapeline.agents.logic.bar_kernel import (
     kernels,
 )
 from tapeline.agents.logic.bar_spec import BarSpec
-from tapeline.agents.logic.kernel import SlotTable, place
 from tapeline.agents.logic.sessions import segments
+from tapeline.connectors.venues.slots import SlotTable, place
 from tapeline.schemas import (
     BAR,
     BarFlag,
