@@ -106,7 +106,10 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             "[topics.raw]\nretention_hours = 0",
             "2: topics.raw.retention_hours: must be a whole number of hours from 1 to 1000000, or -1 for ever",
         ),
-        ("[topics.state]\npartitions = 2", "1: topics.state: unknown key; known are raw, ticks, bars, signals, rejected"),
+        (
+            "[topics.state]\npartitions = 2",
+            "1: topics.state: unknown key; known are raw, ticks, bars, signals, rejected",
+        ),
         (
             "[logics.Fast]",
             "1: logics.Fast: a name must be a lower-case letter, then up to 63 lower-case letters, digits, _ or -",
