@@ -91,17 +91,14 @@ def set_levels(ticks: Ticks) -> Callable[[], tuple[float, Book]]:
 
 def set_and_read(ticks: Ticks) -> Callable[[], tuple[float, Book]]:
     """Return a pass event by event."""
-    each = list(events(ticks))
 
     def one_pass() -> tuple[float, Book]:
         books = Books()
-        books.add(each[0])
-        book = books[1]
         started = time.process_time()
-        for event in each:
-            books.add(event)
+        for instrument_id in books.follow(ticks):
+            book = books[instrument_id]
             _ = book.best_bid, book.best_ask
-        return time.process_time() - started, book
+        return time.process_time() - started, books[1]
 
     return one_pass
 
