@@ -49,7 +49,7 @@ class Interval:
         if unit in _UNITS_NS:
             size = number * _UNITS_NS[unit]
             if size % SECOND_NS or not SECOND_NS <= size <= DAY_NS:
-                raise IntervalError(f"{text!r}: the bars of time are whole seconds long, from 1s to 1d")
+                raise IntervalError(f"{text!r}: bars of time last whole seconds, from 1s to 1d")
             return cls(BarKind.TIME, float(size))
         kind = _KINDS[unit]
         if kind is BarKind.TICK and number % 1:

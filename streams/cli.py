@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "record": ("tapeline.connectors.venues.live.record:record", "Record a live venue into a capture file."),
     "play": ("tapeline.connectors.venues.play:play", "Send a capture file into Kafka, as it was received."),
     "topics": ("tapeline.streams.topics:topics", "Create, list and describe the Kafka topics."),
+    "bars": ("tapeline.agents.bars_command:bars", "Make bars of recorded ticks, or show those of the topic."),
     "quality": ("tapeline.agents.quality.command:quality", "Say how good an instrument's ticks of a day are."),
     "signals": ("tapeline.connectors.stores.signals:signals", "Print the signals that the database holds."),
 }

@@ -1,25 +1,44 @@
-"""Show how far the reading of a source is: a live bar on a terminal, plain lines elsewhere. `command` calls it."""
+"""Show how far the reading of a source is: a live bar on a terminal, plain lines elsewhere. Commands call it."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from tapeline.agents.quality.sources import Source
-
 PLAIN_SECONDS = 2.0
 """One plain line so often."""
+
+
+class Shown(Protocol):
+    """What is read, as `sources.Source` says it."""
+
+    @property
+    def instrument(self) -> str:
+        """Its name, empty if there are several."""
+
+    @property
+    def words(self) -> str:
+        """Where it is read, for people."""
+
+    @property
+    def total(self) -> int:
+        """Of what `done` counts; 0: not known."""
+
+    def done(self) -> int:
+        """Return how much of `total` was read."""
+
 
 Show = Callable[[int, float], None]
 """Called with the ticks of a chunk, and how many seconds their analysis and that of all before took."""
 
 
 @contextmanager
-def progress(source: Source, *, quiet: bool) -> Iterator[Show]:
+def progress(source: Shown, *, quiet: bool, work: str = "their analysis") -> Iterator[Show]:
     """Give a function that shows on standard error how far it is; at the end, if it took a while, how fast it was."""
     if quiet:
         yield lambda ticks, seconds: None
@@ -48,13 +67,13 @@ def progress(source: Source, *, quiet: bool) -> Iterator[Show]:
 
         yield line
     took = time.monotonic() - started
-    click.echo(f"{said.ticks:,} ticks in {took:,.1f} s, of which their analysis took {said.seconds:,.2f} s", err=True)
+    click.echo(f"{said.ticks:,} ticks in {took:,.1f} s, of which {work} took {said.seconds:,.2f} s", err=True)
 
 
 class _Said:
     """What there is to say so far."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Shown) -> None:
         self._source = source
         self.ticks = 0
         self.seconds = 0.0

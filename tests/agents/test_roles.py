@@ -1,13 +1,16 @@
 """What the roles keep beside their pure functions (tests/system and tests/chaos run them whole)."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tapeline.agents import normalize
+from tapeline.agents.bars import BarMaker, cut
 from tapeline.agents.keeping import Batch
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance
@@ -17,8 +20,8 @@ from tapeline.agents.normalize import Normalize
 from tapeline.agents.persist import Persist
 from tapeline.agents.persist_ticks import PersistTicks
 from tapeline.connectors.stores.contract import Refused
-from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, SettingsError, TickFrame, empty_ticks
-from tapeline.streams.settings import load_settings
+from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, SettingsError, TickFrame, empty_bars, empty_ticks
+from tapeline.streams.settings import check_bars, load_settings
 
 SETTINGS = load_settings(
     env={"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9", "TAPELINE_DATABASE__DSN": "host=nowhere"}
@@ -139,6 +142,40 @@ def test_signals_that_the_database_had_are_counted_at_their_lane() -> None:
     asyncio.run(role.write(1, Batch(next_offset=9)))
     assert role.stats.partitions[1].duplicates == {Lane(2, 1).pack(): 7}
     assert not role.database.repeats, "counted once"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('[bars.calendars]\nlean = "NYSE2"', ":2: bars.calendars.lean: 'NYSE2' is no exchange calendar"),
+        ('[database]\nstore_bars = ["*"]', ":2: database.store_bars: no bars are made: set [bars] intervals"),
+    ],
+)
+def test_bars_that_cannot_be_made_are_named_before_anything_starts(text: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "tapeline.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=re.escape(fault)):
+        check_bars(load_settings(file, env={}))
+
+
+def test_a_role_that_is_to_make_no_bars_does_not_start() -> None:
+    with pytest.raises(SettingsError, match=r"bars\.intervals: is not set, so there are no bars to make"):
+        BarMaker(SETTINGS)
+
+
+def test_the_bars_of_a_frame_of_ticks_go_by_partition_in_frames_of_their_own() -> None:
+    bars = empty_bars(10)
+    bars["instrument_id"], bars["number"] = [1, 2, 3, 1, 2, 3, 1, 2, 3, 1], range(10)
+    frame = TickFrame(Lane(3, 1), 70, 2, 9, empty_ticks(0))
+    found = list(cut(frame, 5, bars, lambda number: number % 2, most=3))
+    assert [(partition, one.part, one.bars["number"].tolist()) for partition, one in found] == [
+        (0, 512, [1, 4, 7]),
+        (1, 512, [0, 2, 3]),
+        (1, 513, [5, 6, 8]),
+        (1, 514, [9]),
+    ]
+    assert {(one.lane, one.origin_offset, one.time_ns, one.stream) for _, one in found} == {(Lane(3, 1), 70, 9, 5)}
+    assert list(cut(frame, 5, bars[:0], lambda number: 0)) == []
 
 
 def test_a_role_that_is_to_keep_nothing_does_not_start() -> None:

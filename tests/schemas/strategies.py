@@ -6,7 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tapeline.schemas import (
+    BAR,
     TICK,
+    BarFrame,
     FrameFlag,
     Instrument,
     Lane,
@@ -46,6 +48,16 @@ def tick_frames(draw: st.DrawFn) -> TickFrame:
         draw(ticks()),
         draw(st.sampled_from([FrameFlag.NONE, FrameFlag.MORE])),
     )
+
+
+@st.composite
+def bar_frames(draw: st.DrawFn) -> BarFrame:
+    """Any frame that can be sent, with bars of any bytes."""
+    count = draw(st.integers(0, 10))
+    bars = np.frombuffer(draw(st.binary(min_size=count * 104, max_size=count * 104)), BAR)
+    lane = Lane(draw(st.integers(0, 2**16 - 1)), draw(st.integers(0, 2**16 - 1)))
+    part, stream = draw(st.integers(0, 2**16 - 1)), draw(st.integers(0, 2**32 - 1))
+    return BarFrame(lane, draw(int64), part, draw(int64), stream, bars)
 
 
 @st.composite

@@ -13,6 +13,7 @@ from tapeline.schemas import (
     RECORD_BYTES_MAX,
     TICK,
     TICKS_MAX,
+    BarFrame,
     EventError,
     FrameError,
     Instrument,
@@ -28,6 +29,7 @@ from tapeline.schemas import (
     empty_ticks,
 )
 from tests.schemas.strategies import (
+    bar_frames,
     instruments,
     leases,
     of_a_newer_version,
@@ -38,7 +40,7 @@ from tests.schemas.strategies import (
     tick_frames,
 )
 
-FRAMES = st.one_of(tick_frames(), raw_frames(), snapshots)
+FRAMES = st.one_of(tick_frames(), raw_frames(), bar_frames(), snapshots)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -58,7 +60,7 @@ def test_a_tick_is_one_cache_line() -> None:
 
 
 @given(FRAMES)
-def test_what_is_encoded_is_decoded(frame: TickFrame | RawFrame | Snapshot) -> None:
+def test_what_is_encoded_is_decoded(frame: TickFrame | RawFrame | BarFrame | Snapshot) -> None:
     assert same(frame, type(frame).decode(frame.encode()))
 
 
@@ -70,7 +72,7 @@ def test_messages_come_out_as_they_went_in(frame: RawFrame) -> None:
 
 
 @given(FRAMES, st.data())
-def test_a_changed_byte_is_an_error(frame: TickFrame | RawFrame | Snapshot, data: st.DataObject) -> None:
+def test_a_changed_byte_is_an_error(frame: TickFrame | RawFrame | BarFrame | Snapshot, data: st.DataObject) -> None:
     record = bytearray(frame.encode())
     place = data.draw(st.integers(0, len(record) - 1))
     record[place] ^= data.draw(st.integers(1, 255))
@@ -80,7 +82,9 @@ def test_a_changed_byte_is_an_error(frame: TickFrame | RawFrame | Snapshot, data
 
 
 @given(FRAMES, st.data())
-def test_a_cut_or_grown_record_is_an_error(frame: TickFrame | RawFrame | Snapshot, data: st.DataObject) -> None:
+def test_a_cut_or_grown_record_is_an_error(
+    frame: TickFrame | RawFrame | BarFrame | Snapshot, data: st.DataObject
+) -> None:
     record = frame.encode()
     cut = record[: data.draw(st.integers(0, len(record) - 1))]
     for wrong in (cut, record + data.draw(st.binary(min_size=1, max_size=80))):
@@ -101,7 +105,7 @@ def test_another_kind_of_frame_is_an_error() -> None:
 
 
 @given(FRAMES)
-def test_a_newer_version_says_so(frame: TickFrame | RawFrame | Snapshot) -> None:
+def test_a_newer_version_says_so(frame: TickFrame | RawFrame | BarFrame | Snapshot) -> None:
     with pytest.raises(VersionError, match=r"version 2, this program reads version 1: upgrade"):
         type(frame).decode(of_a_newer_version(frame.encode()))
 

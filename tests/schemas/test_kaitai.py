@@ -13,8 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapeline.schemas import Flag, FrameFlag, Kind, Lane, RawFrame, Snapshot, TickFrame, Ticks, empty_ticks
-from tests.schemas.strategies import raw_frames, snapshots, tick_frames
+from tapeline.schemas import (
+    BAR,
+    BarFrame,
+    Flag,
+    FrameFlag,
+    Kind,
+    Lane,
+    RawFrame,
+    Snapshot,
+    TickFrame,
+    Ticks,
+    empty_ticks,
+)
+from tests.schemas.strategies import bar_frames, raw_frames, snapshots, tick_frames
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +111,27 @@ def test_a_tick_frame_is_read(reader: Reader, frame: TickFrame) -> None:
         "lane": {"rawPartition": str(frame.lane.raw_partition), "ticksPartition": str(frame.lane.ticks_partition)},
         "originOffset": str(frame.origin_offset),
         "timeNs": str(frame.time_ns),
+    }
+
+
+@given(frame=bar_frames())
+def test_a_bar_frame_is_read(reader: Reader, frame: BarFrame) -> None:
+    found = read(reader, frame.encode())
+    names = BAR.names or ()
+    assert [
+        {name: number(float(value)) if BAR[name].kind == "f" else value for name, value in fields.items()}
+        for bar in found.pop("bars")
+        for fields in [{name: bar[camel(name)] for name in names}]
+    ] == [{name: number(bar[name].item()) for name in names} for bar in frame.bars]
+    assert found == {
+        "reserved": "0",
+        "part": str(frame.part),
+        "count": str(len(frame)),
+        "lane": {"rawPartition": str(frame.lane.raw_partition), "ticksPartition": str(frame.lane.ticks_partition)},
+        "originOffset": str(frame.origin_offset),
+        "timeNs": str(frame.time_ns),
+        "stream": str(frame.stream),
+        "reserved2": "0",
     }
 
 

@@ -1,9 +1,14 @@
 """The roles `bars` and `persist-bars` on real servers, under SIGKILL: the bars are those of the pure function."""
 
+import select
+import signal
+import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from tapeline.agents.bars_config import specs
@@ -13,9 +18,9 @@ from tapeline.schemas.topics import BARS, INSTRUMENTS, TICKS
 from tapeline.streams.frame_reader import BarFrameReader
 from tapeline.streams.settings import load_settings
 from tests.connectors.stores.frames import START_NS
-from tests.system.bar_checks import kept
+from tests.system.bar_checks import kept, make_bars
 from tests.system.persist_stage import Stage, staged
-from tests.system.platform import wait_until
+from tests.system.platform import TAPELINE, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +115,11 @@ def test_killed_workers_change_nothing(stage: Stage) -> None:
         assert wanted["revision"].max() > 0
         assert {1, 2, 3} <= set(wanted["flags"].tolist())
         assert ordered(sent(stage)) == ordered(wanted)
+    shown = [orjson.loads(line) for line in stage.cli("bars", "--format", "json").splitlines()]
+    newest = {(*one[3:5], one[7], one[2]): one for one in sorted(wanted.tolist(), key=lambda one: one[6])}
+    assert len(shown) == len(newest)
+    assert sum(one["notional"] for one in shown) == pytest.approx(sum(one[13] for one in newest.values()))
+    assert "topic bars has none of these" in failed(stage, "bars", "--interval", "7s")
     late = [one for one in stage.rejected() if one.reason == RejectReason.LATE]
     assert len({one.id for one in late}) == sum(count for _, count in found) > 0
     with done.worker() as worker:
@@ -117,8 +127,32 @@ def test_killed_workers_change_nothing(stage: Stage) -> None:
         worker.kill()
     with done.worker():
         wait_until(lambda: done_offsets(done) == sum(done.ends(BARS.name).values()), "all bars to be kept")
-    newest = {(*one[3:5], one[7], one[2]): one for one in sorted(wanted.tolist(), key=lambda one: one[6])}
     assert ordered(kept(done.dsn)) == ordered(np.array(list(newest.values()), BAR))
+
+
+def failed(stage: Stage, *args: str) -> str:
+    """What a command that fails says."""
+    done = subprocess.run([*TAPELINE, *args], env=stage.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    return done.stderr
+
+
+def test_bars_are_followed_as_they_come_until_ctrl_c(stage: Stage) -> None:
+    """Those that were there are not shown."""
+    command = [*TAPELINE, "bars", "--follow", "--format", "json", "--instrument", "sim:7"]
+    frame = BarFrame(Lane(60, 60), 1, 0, 9, 77, make_bars(2, instrument_id=7))
+    with subprocess.Popen(command, env=stage.env, stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        topic, origin = stage.beside("", BARS.name, {}), 0
+        while not select.select([shown.stdout], [], [], 0.2)[0]:  # until it has begun to follow
+            assert shown.poll() is None
+            origin += 1
+            assert origin < 500
+            topic.send(0, replace(frame, origin_offset=origin).encode())
+        first = orjson.loads(shown.stdout.readline())
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(20) == 130
+    assert (first["instrument"], first["interval"], first["close"]) == ("sim:7", "1m", 10.5)
 
 
 def done_offsets(stage: Stage) -> int:
