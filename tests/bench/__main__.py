@@ -16,7 +16,7 @@ from rich.console import Console
 from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
-from tests.bench import book, captures, report
+from tests.bench import bars, book, captures, report
 from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
 from tests.bench.latency import Ages, Latency, idle_percent
@@ -27,7 +27,7 @@ from tests.bench.peers.environment import Environment
 from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
-from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, SORTEDCONTAINERS, Plan
+from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, POLARS, SORTEDCONTAINERS, Plan
 from tests.bench.quality import quality_rows
 from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
@@ -93,6 +93,8 @@ class Bench:
             await self._beside(SORTEDCONTAINERS, book.ENVIRONMENT, book.book_rows)
         if "quality" in plan.parts and plan.wants(OURS):
             self._others += quality_rows(plan, console)
+        if "bars" in plan.parts and plan.wants(OURS):
+            await self._beside(POLARS, bars.ENVIRONMENT, bars.bar_rows)
         if "store" in plan.parts and plan.wants(OURS):
             self._others += await store_rows(folder, plan, console)
 

@@ -9,10 +9,12 @@ CRYPTOFEED = "cryptofeed"
 """A peer of captures alone."""
 SORTEDCONTAINERS = "sortedcontainers"
 """A peer of books alone."""
-CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED, SORTEDCONTAINERS)
+POLARS = "polars"
+"""A peer of bars alone."""
+CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED, SORTEDCONTAINERS, POLARS)
 OVER_THE_MARKET = ("throughput", "frames", "latency", "handover")
 """Parts that measure over the same made market, most of them beside peers."""
-WITHOUT_BROKER = ("store", "captures", "quality", "book")
+WITHOUT_BROKER = ("store", "captures", "quality", "book", "bars")
 PARTS = (*OVER_THE_MARKET, "live", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
@@ -48,6 +50,8 @@ class Plan:
     """A sample of a capture is at least so long; also of a book."""
     quality_blocks: int
     """Of a million ticks each, in a round."""
+    bar_ticks: int
+    """That bars are made of, in a pass."""
     fast: int = 20
     slow: int = 50
     latency_fast: int = 2
@@ -76,6 +80,7 @@ class Plan:
             store_ticks=steps(500_000),  # more, and a checkpoint falls into some of the measurements
             capture_seconds=0.5 * seconds,
             quality_blocks=max(round(8 * seconds), 1),
+            bar_ticks=max(round(4 * seconds), 1) * 1_000_000,
         )
 
     def wants(self, *names: str) -> bool:

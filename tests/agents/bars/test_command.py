@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from tapeline.connectors.venues import Message
 from tapeline.connectors.venues.capture_writer import CaptureWriter
 from tapeline.schemas import TapelineError
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "btcusdt.txt"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "docs" / "examples" / "btcusdt.txt"
 
 
 def run(*args: object) -> Result:
@@ -57,6 +59,20 @@ def test_a_recording_as_json_csv_and_table() -> None:
     assert len(table) == 3
     assert table[0].split()[:4] == ["start", "(UTC)", "instrument", "interval"]
     assert table[-1].endswith("partial")
+
+
+def test_the_docs_show_what_is_printed() -> None:
+    """The commands of docs/bars.md that need no server; the table is the first one's."""
+    page = (ROOT / "docs" / "bars.md").read_text()
+    [block] = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    printed = []
+    for line in block.splitlines():
+        program, command, file, *options = line.split()
+        assert (program, command) == ("tapeline", "bars")
+        done = run(ROOT / file, *options, "--quiet")
+        assert done.exit_code == 0
+        printed.append(done.stdout)
+    assert f"```\n{printed[0]}```" in page
 
 
 def test_several_intervals_and_a_file_to_write_to(tmp_path: Path) -> None:
