@@ -45,6 +45,7 @@ def _apply() -> Callable[..., tuple[int, int]]:
         INT64,
         array(np.uint32, written=True),
         array(np.int64, written=True),
+        INT64,
         arrays_type(),
         counted=False,
     )
@@ -82,6 +83,7 @@ class Books:
         """The clock: the latest time of a frame, or receive time of a tick, ns."""
         self._selected = None if instruments is None else frozenset(instruments)
         self._table = SlotTable()
+        self._slot_of_0 = book_kernel.NOT_MET
         self._slots: dict[int, int] = {}
         self._parts: dict[Lane, tuple[int, int]] = {}  # (origin offset, part) of records whose parts go on
         self._apply = _apply()
@@ -109,11 +111,25 @@ class Books:
             ticks = ticks.copy()
         done, why = 0, book_kernel.UNKNOWN
         while why != book_kernel.DONE:
-            done, why = self._apply(ticks, done, self._table.ids, self._table.slots, self.arrays)
+            table = self._table
+            done, why = self._apply(ticks, done, table.ids, table.slots, self._slot_of_0, self.arrays)
             if why == book_kernel.UNKNOWN:
                 self._meet(int(ticks["instrument_id"][done]))
             elif why == book_kernel.FULL:
                 self._make_room()
+
+    def follow(self, ticks: Ticks) -> Iterator[int]:
+        """Apply ticks; yield the id of the instrument behind each event of a book and each gap, before the next one.
+
+        ticks: (n,) TICK, in order of arrival.
+        """
+        kinds, start = ticks["kind"], 0
+        ends = ((kinds == Kind.BOOK) & (ticks["flags"] & Flag.LAST != 0)) | (kinds == Kind.GAP)
+        for end in np.flatnonzero(ends).tolist():
+            self.add(ticks[start : end + 1])
+            start = end + 1
+            yield int(ticks["instrument_id"][end])
+        self.add(ticks[start:])
 
     def __getitem__(self, instrument_id: int) -> Book:
         """Return the book of an instrument, which stays up to date; KeyError if no BOOK or GAP tick of it came."""
@@ -164,11 +180,14 @@ class Books:
     def _meet(self, instrument_id: int) -> None:
         """Give an instrument a slot, if it is wanted."""
         slot = NOT_SELECTED
-        if instrument_id and (self._selected is None or instrument_id in self._selected):
+        if self._selected is None or instrument_id in self._selected:
             slot = self._slots[instrument_id] = len(self._slots)
             if slot == len(self.arrays.heads):
                 self.arrays = grown(self.arrays, slot, 0, 0, 0)
-        self._table.add([instrument_id], [slot])
+        if instrument_id:
+            self._table.add([instrument_id], [slot])
+        else:
+            self._slot_of_0 = slot
 
     def _make_room(self) -> None:
         """Grow what is lacking, by a half at least."""

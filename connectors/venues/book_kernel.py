@@ -50,23 +50,30 @@ EVENT_MAX = 1 << 20
 
 DONE, UNKNOWN, FULL = range(3)
 """Why `apply` returns: all ticks are applied; an instrument is not in the table; room is needed (NEED_*)."""
+NOT_MET = -2
+"""Slot of instrument 0 before it was met."""
 
 _BOOK, _GAP = int(Kind.BOOK), int(Kind.GAP)
 _SNAPSHOT, _LAST, _LATE = int(Flag.SNAPSHOT), int(Flag.LAST), int(Flag.LATE)
 _GARBAGE = int(GapReason.GARBAGE)
 
 
-def apply(ticks: Any, start: Any, ids: Any, slots: Any, books: Any) -> Any:
+def apply(ticks: Any, start: Any, ids: Any, slots: Any, slot_of_0: Any, books: Any) -> Any:
     """Apply ticks from `start` on; return (the first that is not applied, why).
 
-    ticks: (n,) TICK; ids, slots: a `SlotTable`'s. Nothing was done of the tick that is returned.
+    ticks: (n,) TICK; ids, slots: a `SlotTable`'s, which has no id 0: that of the first instrument where ids are places
+    in `Parsed.names`. Nothing was done of the tick that is returned.
     """
-    last_id, slot = np.uint32(0), np.int64(NOT_SELECTED)
+    last_id, slot = np.uint32(0), np.int64(slot_of_0)
     for place in range(start, len(ticks)):
         tick = ticks[place]
         if tick.kind != _BOOK and tick.kind != _GAP:
             continue
-        if tick.instrument_id != last_id:
+        if tick.instrument_id == 0:
+            last_id, slot = np.uint32(0), np.int64(slot_of_0)
+            if slot == NOT_MET:
+                return place, UNKNOWN
+        elif tick.instrument_id != last_id:
             at = find_compiled(ids, tick.instrument_id)
             if ids[at] != tick.instrument_id:
                 return place, UNKNOWN

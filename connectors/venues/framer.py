@@ -50,9 +50,9 @@ class Framer:
         return None if self._wait_ns is None else self._first_ns + self._wait_ns
 
     @property
-    def waiting(self) -> bool:
-        """Whether messages wait for their frame to close."""
-        return bool(self._data)
+    def waiting(self) -> int:
+        """How many messages wait for their frame to close."""
+        return len(self._data)
 
     def flush(self) -> list[RawFrame]:
         """Close the frame under way; return the frames that are complete now, in order."""

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,10 +16,7 @@ from rich.console import Console
 from tapeline.schemas import TapelineError
 from tapeline.streams.home import Home
 from tapeline.streams.servers import Servers
-from tests.bench import report
-from tests.bench.bars import ENVIRONMENT as POLARS_ENVIRONMENT
-from tests.bench.bars import bar_rows
-from tests.bench.captures import ENVIRONMENT, capture_rows
+from tests.bench import bars, book, captures, report
 from tests.bench.handover import handover_ms
 from tests.bench.lab import ROOT, BenchError, Lab
 from tests.bench.latency import Ages, Latency, idle_percent
@@ -30,7 +27,7 @@ from tests.bench.peers.environment import Environment
 from tests.bench.peers.kafka_streams import KafkaStreams
 from tests.bench.peers.quix import Quix
 from tests.bench.pipelines import Floor, Ours, Pipeline
-from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, POLARS, Plan
+from tests.bench.plan import CONTENDERS, CRYPTOFEED, OURS, OVER_THE_MARKET, PARTS, POLARS, SORTEDCONTAINERS, Plan
 from tests.bench.quality import quality_rows
 from tests.bench.store import store_rows
 from tests.bench.throughput import LINGER_MS, Results, Throughput
@@ -91,28 +88,31 @@ class Bench:
         """Measure the parts that only need us; a broker beside them would take a share of the machine."""
         plan, console = self._plan, self._console
         if "captures" in plan.parts and plan.wants(OURS):
-            await self._captures()
+            await self._beside(CRYPTOFEED, captures.ENVIRONMENT, captures.capture_rows)
+        if "book" in plan.parts and plan.wants(OURS):
+            await self._beside(SORTEDCONTAINERS, book.ENVIRONMENT, book.book_rows)
         if "quality" in plan.parts and plan.wants(OURS):
             self._others += quality_rows(plan, console)
         if "bars" in plan.parts and plan.wants(OURS):
-            self._others += await bar_rows(plan, console, await self._python(POLARS, POLARS_ENVIRONMENT))
+            await self._beside(POLARS, bars.ENVIRONMENT, bars.bar_rows)
         if "store" in plan.parts and plan.wants(OURS):
             self._others += await store_rows(folder, plan, console)
 
-    async def _python(self, peer: str, environment: Environment) -> Path | None:
-        """Return the Python of a peer that is wanted, None where it cannot be had."""
-        if not self._plan.wants(peer):
-            return None
+    async def _beside(
+        self,
+        peer: str,
+        environment: Environment,
+        rows: Callable[[Plan, Console, Path | None], Awaitable[list[report.Row]]],
+    ) -> None:
+        """Measure a part beside a peer with an environment of its own, or without it."""
+        python = None
+        if self._plan.wants(peer):
+            try:
+                python = await environment.prepare(self._console)
+            except UnavailablePeerError as error:
+                self._fault(f"without {peer}: {error}")
         try:
-            return await environment.prepare(self._console)
-        except UnavailablePeerError as error:
-            self._fault(f"without {peer}: {error}")
-            return None
-
-    async def _captures(self) -> None:
-        python = await self._python(CRYPTOFEED, ENVIRONMENT)
-        try:
-            self._others += await capture_rows(self._plan, self._console, python)
+            self._others += await rows(self._plan, self._console, python)
         except UnavailablePeerError as error:
             self._fault(str(error))
 

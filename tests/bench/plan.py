@@ -7,12 +7,14 @@ OURS, FLOOR = "ours", "floor"
 PEERS = ("kafka-streams", "confluent", "quix", "faust")
 CRYPTOFEED = "cryptofeed"
 """A peer of captures alone."""
+SORTEDCONTAINERS = "sortedcontainers"
+"""A peer of books alone."""
 POLARS = "polars"
 """A peer of bars alone."""
-CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED, POLARS)
+CONTENDERS = (OURS, FLOOR, *PEERS, CRYPTOFEED, SORTEDCONTAINERS, POLARS)
 OVER_THE_MARKET = ("throughput", "frames", "latency", "handover")
 """Parts that measure over the same made market, most of them beside peers."""
-WITHOUT_BROKER = ("store", "captures", "quality", "bars")
+WITHOUT_BROKER = ("store", "captures", "quality", "book", "bars")
 PARTS = (*OVER_THE_MARKET, "live", "idle", *WITHOUT_BROKER)
 
 LARGEST_FRAME = 1_000
@@ -45,7 +47,7 @@ class Plan:
     store_ticks: int
     """Written to the database."""
     capture_seconds: float
-    """A sample of a capture is at least so long."""
+    """A sample of a capture is at least so long; also of a book."""
     quality_blocks: int
     """Of a million ticks each, in a round."""
     bar_ticks: int

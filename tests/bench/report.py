@@ -85,6 +85,7 @@ GOALS = (
         for name in CAPTURES
         for size in (LARGEST_FRAME, LARGEST_FRAME // 10)
     ),
+    *(Goal(f"book_{name}", None, at_least=True, bound=5_000_000) for name in ("usdm", "spot")),
     Goal("bars_minutes", None, at_least=True, bound=100_000_000),
     *(Goal(f"quality_{mix}", None, at_least=True, bound=10_000_000) for mix in ("trades", "quotes", "usdm")),
 )

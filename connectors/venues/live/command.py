@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tapeline.connectors.venues.live.service import LiveConnection
 
 PLAIN_SECONDS, SHOWN_SECONDS = 5.0, 0.5
+GIL_SECONDS = 0.0001
+"""The loop and the producer's thread take turns; at the default 5 ms a record waits for the other's turn to end."""
 
 NO_SOURCES = Sources(None, {}, {})
 """Options hold no secrets that would have to be fetched."""
@@ -66,6 +68,7 @@ def configured(settings: Settings, venue: str, symbols: str | None, streams: str
 
 def read_live(settings: Settings, venue: str, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:
     """Read a venue until a signal; return the exit status."""
+    sys.setswitchinterval(GIL_SECONDS)
     return asyncio.run(_read(settings, DIALECTS[venue], asked, plain=plain, quiet=quiet))
 
 

@@ -49,6 +49,7 @@ class Feed:
         self._partition = partition
         self._producer = producer
         self._framer = Framer(source, frames.messages_max, int(frames.wait_ms * 1e6), epoch=epoch)
+        self._wait_s = frames.wait_ms / 1e3
         self._messages_max = messages_max
         self._holding = holding
         self._clock = clock
@@ -56,6 +57,7 @@ class Feed:
         self._bytes = 0
         self._awake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
+        self._is_due = False  # the alarm is for what waits
         self._confirming: asyncio.Task[None] | None = None
         self._sent_s = 0.0
         self._pause_s = FRAME_SECONDS_MIN
@@ -80,9 +82,8 @@ class Feed:
         """Take an item, at once."""
         self._items.append(item)
         self._bytes += len(item.data) if isinstance(item, Message) else 0
-        if self._alarm is None:
-            due_s = max(self._sent_s + self._pause_s, self._loop.time())
-            self._alarm = self._loop.call_at(due_s, self._awake.set)
+        if not self._is_due:
+            self._wake_at(self._due_s)
 
     def sent(self, now_ns: int, text: str) -> None:
         """Hear of a text that was sent to the venue: no part of `raw`."""
@@ -104,11 +105,25 @@ class Feed:
 
     async def _pause(self) -> None:
         """Wait for an item, a confirmation, or the next moment of the feed's clock."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(TIME_SECONDS):
-                await self._awake.wait()
+        if self._alarm is None:
+            self._alarm = self._loop.call_later(TIME_SECONDS, self._awake.set)
+        await self._awake.wait()
         self._awake.clear()
-        self._alarm = None
+        self._alarm.cancel()
+        self._alarm, self._is_due = None, False
+
+    @property
+    def _due_s(self) -> float:
+        """When what waits is sent, if no confirmation comes before."""
+        if self._nothing_under_way:
+            return self._sent_s + self._pause_s
+        return max(self._sent_s + self._wait_s, self._loop.time() + FRAME_SECONDS_MIN)
+
+    def _wake_at(self, due_s: float) -> None:
+        """Wake `run` then, for what waits."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._is_due = self._loop.call_at(due_s, self._awake.set), True
 
     async def _move(self) -> None:
         """Frame what waits, and send what is due."""
@@ -121,11 +136,13 @@ class Feed:
             self.messages += 1
             await self._send(self._framer.add(item))
         await self._send(self._framer.advance(self._clock()))
-        if self._framer.waiting and self._nothing_under_way:
+        if self._framer.waiting and self._nothing_under_way and self._loop.time() >= self._sent_s + self._pause_s:
             self._pause_s = FRAME_SECONDS_BUSY if self._framer.waiting > BUSY_MESSAGES else FRAME_SECONDS_MIN
             await self._send(self._framer.flush())
-        if (self._items or self._framer.waiting) and self._alarm is None:
-            self._alarm = self._loop.call_at(self._sent_s + self._pause_s, self._awake.set)
+        if self._items:  # more than are taken at once: others run, then it goes on
+            self._wake_at(self._loop.time())
+        elif self._framer.waiting:
+            self._wake_at(self._due_s)
 
     @property
     def _nothing_under_way(self) -> bool:

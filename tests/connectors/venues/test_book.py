@@ -224,6 +224,26 @@ def test_books_of_many_instruments() -> None:
         only[5]
 
 
+def test_instrument_0_is_one_like_the_others() -> None:
+    """Ids are places in `Parsed.names` where no registry has given others."""
+    first = START.copy()
+    first["instrument_id"], first["price"] = 0, first["price"] + 1
+    books = book_of(START, first, event([(1, 10.0, 0.0)], 101))
+    assert (books[0].mid, books[ID].mid) == (11.5, 10.0)
+    assert Books.restored(books.snapshot())[0].mid == 11.5
+
+
+def test_books_can_be_looked_at_behind_every_event() -> None:
+    books = Books()
+    ticks = np.concatenate([START, event([(1, 10.0, 0.0), (1, 10.5, 1.0)], 101), gap(), event([(1, 1.0, 1.0)])[:0]])
+    seen = [(one, books[one].mid) for one in books.follow(ticks)]
+    assert seen[:2] == [(ID, 10.5), (ID, 10.75)]
+    assert isnan(seen[2][1])
+    assert list(books.follow(START[:2])) == []
+    assert list(books.follow(START[2:])) == [ID]
+    assert truth_of(books[ID]) == SEEN
+
+
 def test_a_book_whose_first_part_was_not_read_is_not_taken_for_whole() -> None:
     """A snapshot so long that a frame cannot hold it, and a reader that begins in its middle."""
 
