@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from tapeline.schemas import BarFrame, Bars, FrameError, Instrument, UnavailableError, VersionError
 from tapeline.schemas.topics import BARS
@@ -16,6 +17,7 @@ from tapeline.streams.registry import Registry
 from tapeline.streams.settings import Settings, kafka_bootstrap
 from tapeline.streams.state import MISSING, LogReader
 
+ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.1
 """So often it is looked whether there is more."""
 
@@ -29,8 +31,14 @@ class BarTopic:
         self._reader = LogReader(properties)
         self._frames: dict[int, BarFrameReader] = defaultdict(BarFrameReader)
         self.unread_records = 0
-        partitions = settings.topics.partitions(BARS)
-        self._places = [TopicPartition(BARS.name, partition) for partition in range(partitions)]
+        with _answers():
+            # Asked, not set: a topic keeps the partitions that it was made with.
+            found = AdminClient({**properties, "log_level": 0}).list_topics(BARS.name, timeout=ANSWER_SECONDS)
+            if (error := found.topics[BARS.name].error) is not None:
+                raise KafkaException(error)
+        self._places = [
+            TopicPartition(BARS.name, partition) for partition in sorted(found.topics[BARS.name].partitions)
+        ]
         self._started: set[int] = set()
 
     @property
