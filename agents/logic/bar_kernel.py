@@ -12,206 +12,47 @@ import numba
 import numpy as np
 from numba import types
 
+from tapeline.agents.logic.bar_records import (
+    BEHIND_NS,
+    DONE,
+    DUE,
+    FULL,
+    GAP,
+    LATE,
+    LIVE,
+    NEVER,
+    NOT_SELECTED,
+    NOW,
+    OUTLIER,
+    OUTLIERS,
+    OUTSIDE,
+    PARTIAL,
+    REPEATS,
+    REVISED,
+    REVISION_MAX,
+    SEGMENT,
+    SLOT,
+    SNAPSHOT,
+    SNAPSHOTS,
+    TIME,
+    TOO_LATE,
+    TOTAL,
+    TRADE,
+    WIDEN,
+)
+from tapeline.agents.logic.bar_steps import (
+    add,
+    begin_bar,
+    copy_bar,
+    is_repeat,
+    load,
+    reached,
+    step_on,
+    store,
+    time_of,
+)
 from tapeline.connectors.venues.compiled import INT64, array, compiled
-from tapeline.schemas import BAR, TICK, BarFlag, BarKind, Flag, Kind
-
-NEVER = 2**63 - 1
-NOT_SELECTED = -1
-AHEAD_NS = 10_000_000_000
-"""A trade cannot have happened after it was received. Clocks differ: so much later is believed, ..."""
-BEHIND_NS = 86_400_000_000_000
-"""... and so much earlier. Otherwise its receive time counts, as in the database."""
-WINDOW = 64
-"""So many numbers below the highest it is known which trades came: LATE ones may be repeats."""
-REVISION_MAX = 2**16 - 1
-
-LIVE = np.dtype(
-    [
-        *((name, BAR[name]) for name in BAR.names or ()),
-        ("due_ns", "<i8"),  # when it is complete; NEVER: it was said
-        ("first_ns", "<i8"),  # event time of the trade that opened it
-        ("last_ns", "<i8"),  # and of the one that closed it
-    ]
-)
-"""A bar that may still change. revision: the one that it gets when it is said next."""
-
-SLOT = np.dtype(
-    [
-        ("since_ns", "<i8"),  # the clock when the instrument was first seen; NEVER: not yet
-        ("sequence", "<i8"),  # highest number of its trades
-        ("seen", "<u8"),  # bit n: the trade numbered `sequence` - n came
-        ("number", "<i8"),  # of the next bar that is counted
-        ("segments_begin", "<i4"),  # of its calendar; both 0: it has none
-        ("segments_end", "<i4"),
-        ("bars", "<i4"),  # how many of its bars are live
-        ("gap", "<i4"),  # 1: data is missing before its next trade
-    ]
-)
-"""What is known of an instrument."""
-
-SEGMENT = np.dtype([("open_ns", "<i8"), ("close_ns", "<i8"), ("number", "<i8")])
-"""A stretch of a session without a break; number: of its first bar."""
-
-NOW, DUE, TOTAL = range(3)
-"""Places in `clock`: the clock, the next time at which a bar is complete, how many bars are live."""
-SNAPSHOTS, OUTLIERS, REPEATS, OUTSIDE, TOO_LATE = range(5)
-"""Places in `counts`: trades that are in no bar, by why."""
-DONE, FULL, WIDEN = range(3)
-"""Why a loop ended: at the end, no room for what it says, or more bars of an instrument than there is room for."""
-
-_TRADE, _GAP = int(Kind.TRADE), int(Kind.GAP)
-_SNAPSHOT, _OUTLIER, _LATE = int(Flag.SNAPSHOT), int(Flag.OUTLIER), int(Flag.LATE)
-_REVISED, _PARTIAL = int(BarFlag.LATE), int(BarFlag.PARTIAL)
-_TIME, _TICK, _VOLUME = int(BarKind.TIME), int(BarKind.TICK), int(BarKind.VOLUME)
-_ONE = np.uint64(1)
-
-
-@numba.njit
-def _is_repeat(slot: Any, sequence: Any, late: Any) -> Any:
-    """Take a trade's number; return whether it came before, or is so old that nobody knows."""
-    step = sequence - slot.sequence
-    if not late:  # above the highest, or the venue began anew
-        slot.sequence = sequence
-        if 0 < step < WINDOW:
-            slot.seen = (slot.seen << np.uint64(step)) | _ONE
-        else:
-            slot.seen = _ONE
-        return False
-    if step > 0 or step <= -WINDOW:
-        return True
-    bit = _ONE << np.uint64(-step)
-    if slot.seen & bit:
-        return True
-    slot.seen |= bit
-    return False
-
-
-@numba.njit
-def _time(tick: Any) -> Any:
-    """Return when a trade happened."""
-    if -BEHIND_NS <= tick.ts_event_ns - tick.ts_recv_ns <= AHEAD_NS:
-        return tick.ts_event_ns
-    return tick.ts_recv_ns
-
-
-@numba.njit
-def _add(bar: Any, tick: Any, time_ns: Any) -> Any:
-    """Count a trade in a bar that has one already; of the same moment, the first that came opens, the last closes."""
-    price = tick.price
-    if price > bar.high:
-        bar.high = price
-    if price < bar.low:
-        bar.low = price
-    if time_ns >= bar.last_ns:
-        bar.close = price
-        bar.last_ns = time_ns
-    if time_ns < bar.first_ns:
-        bar.open = price
-        bar.first_ns = time_ns
-    bar.volume += tick.size
-    bar.notional += price * tick.size
-    if tick.side > 0:
-        bar.buy_volume += tick.size
-    bar.trades += 1
-
-
-# While trades of one bar follow each other, what they change is kept in registers: twice as fast. As a tuple, because
-# a function that arrays are handed to would count references, 100 ns a call.
-
-
-@numba.njit
-def _load(slot: Any, bar: Any, now_ns: Any) -> Any:
-    """Return what trades change of a bar, and what they are compared with."""
-    prices = (bar.open, bar.high, bar.low, bar.close)
-    sums = (bar.volume, bar.notional, bar.buy_volume, bar.trades)
-    return prices, sums, (bar.first_ns, bar.last_ns), (now_ns, slot.sequence, slot.seen)
-
-
-@numba.njit
-def _step(tick: Any, state: Any, frame_ns: Any, due_ns: Any, start_ns: Any, end_ns: Any, is_time: Any) -> Any:
-    """Add a tick to an open bar; return False if there is anything else to decide about it, and the new state.
-
-    Such as: another kind, bar or due time, a flag, a number out of order.
-    """
-    (first, high, low, close), (volume, notional, buy_volume, trades), (first_ns, last_ns), known = state
-    now_ns, sequence, seen = known
-    recv_ns, time_ns, step = tick.ts_recv_ns, tick.ts_event_ns, tick.sequence - sequence
-    if tick.kind != _TRADE or tick.flags & (_SNAPSHOT | _OUTLIER | _LATE):
-        return False, state
-    now_ns = max(now_ns, min(recv_ns, frame_ns))
-    if now_ns >= due_ns or not (start_ns <= time_ns < end_ns and -BEHIND_NS <= time_ns - recv_ns <= AHEAD_NS):
-        return False, state
-    if tick.sequence != 0:
-        if not 0 < step < WINDOW:
-            return False, state
-        sequence += step
-        seen = (seen << np.uint64(step)) | _ONE
-    price = tick.price
-    high, low = max(high, price), min(low, price)
-    if time_ns >= last_ns or not is_time:
-        close, last_ns = price, time_ns
-    if time_ns < first_ns and is_time:
-        first, first_ns = price, time_ns
-    volume += tick.size
-    notional += price * tick.size
-    buy_volume += tick.size if tick.side > 0 else 0.0
-    sums = (volume, notional, buy_volume, trades + 1)
-    return True, ((first, high, low, close), sums, (first_ns, last_ns), (now_ns, sequence, seen))
-
-
-@numba.njit
-def _store(slot: Any, bar: Any, state: Any) -> Any:
-    """Write back what `_load` loaded; return the clock."""
-    prices, sums, times, (now_ns, sequence, seen) = state
-    bar.open, bar.high, bar.low, bar.close = prices
-    bar.volume, bar.notional, bar.buy_volume, bar.trades = sums
-    bar.first_ns, bar.last_ns = times
-    slot.sequence, slot.seen = sequence, seen
-    return now_ns
-
-
-@numba.njit
-def _reached(kind: Any, size: Any, trades: Any, volume: Any, notional: Any) -> Any:
-    """Return whether a counted bar is complete."""
-    if kind == _TICK:
-        return trades >= size
-    return (volume if kind == _VOLUME else notional) >= size
-
-
-@numba.njit
-def _begin(bar: Any, tick: Any, time_ns: Any, kind: Any, size: Any) -> Any:
-    """Make a new bar of its first trade; start, end, number, flags and due time are the caller's."""
-    bar.instrument_id = tick.instrument_id
-    bar.kind = kind
-    bar.size = size
-    bar.flags = 0
-    bar.revision = 0
-    bar.open = bar.high = bar.low = bar.close = tick.price
-    bar.volume = tick.size
-    bar.notional = tick.price * tick.size
-    bar.buy_volume = tick.size if tick.side > 0 else 0.0
-    bar.trades = 1
-    bar.first_ns = bar.last_ns = time_ns
-
-
-@numba.njit
-def _copy(to: Any, bar: Any) -> Any:
-    to.start_ns = bar.start_ns
-    to.end_ns = bar.end_ns
-    to.number = bar.number
-    to.instrument_id = bar.instrument_id
-    to.kind = bar.kind
-    to.flags = bar.flags
-    to.revision = bar.revision
-    to.size = bar.size
-    to.open = bar.open
-    to.high = bar.high
-    to.low = bar.low
-    to.close = bar.close
-    to.volume = bar.volume
-    to.notional = bar.notional
-    to.buy_volume = bar.buy_volume
-    to.trades = bar.trades
+from tapeline.schemas import BAR, TICK
 
 
 @numba.njit
@@ -225,7 +66,7 @@ def _say_due(clock: Any, slots: Any, live: Any, kept_ns: Any, said: Any, out: An
         for at in range(slot.bars):
             bar = live[number, at]
             if bar.due_ns <= clock[NOW]:
-                _copy(out[said], bar)
+                copy_bar(out[said], bar)
                 said += 1
                 bar.due_ns = NEVER
                 bar.revision += 1
@@ -283,11 +124,11 @@ def _mark_gap(slot: Any, bars: Any, clock: Any, rules: Any) -> Any:
     slot.gap = 1
     for at in range(slot.bars):
         bar = bars[at]
-        if bar.flags & _PARTIAL:
+        if bar.flags & PARTIAL:
             continue
         is_newest = at == slot.bars - 1 and bar.end_ns + kept_ns > clock[NOW]
         if bar.due_ns != NEVER or (is_newest and _revise(bar, clock, grace_ns)):
-            bar.flags |= _PARTIAL
+            bar.flags |= PARTIAL
 
 
 @numba.njit
@@ -298,8 +139,8 @@ def _add_one(tick: Any, time_ns: Any, bar: Any, rules: Any, clock: Any, counts: 
         if bar.end_ns + kept_ns <= clock[NOW] or not _revise(bar, clock, grace_ns):
             counts[TOO_LATE] += 1
             return False
-        bar.flags |= _REVISED
-    _add(bar, tick, time_ns)
+        bar.flags |= REVISED
+    add(bar, tick, time_ns)
     return True
 
 
@@ -321,16 +162,16 @@ def _new_bar(
     slot.bars += 1
     clock[TOTAL] += 1
     bar = bars[at]
-    _begin(bar, tick, time_ns, _TIME, float(size_ns))
+    begin_bar(bar, tick, time_ns, TIME, float(size_ns))
     bar.start_ns = start_ns
     bar.end_ns = end_ns
     bar.number = number
     if start_ns < slot.since_ns:
-        bar.flags |= _PARTIAL
+        bar.flags |= PARTIAL
     bar.due_ns = end_ns + grace_ns
     if bar.due_ns <= clock[NOW]:  # it closed without a trade; like a revision, it waits for others
         bar.due_ns = clock[NOW] + grace_ns
-        bar.flags |= _REVISED
+        bar.flags |= REVISED
     clock[DUE] = min(clock[DUE], bar.due_ns)
     return True
 
@@ -375,14 +216,14 @@ def _time_bars(
         slot = slots[numbers[i]]
         if slot.since_ns == NEVER:
             slot.since_ns = clock[NOW]
-        if tick.kind != _TRADE:
-            if tick.kind == _GAP and (tick.price2 == 0 or tick.price2 == _TRADE):
+        if tick.kind != TRADE:
+            if tick.kind == GAP and (tick.price2 == 0 or tick.price2 == TRADE):
                 _mark_gap(slot, live[numbers[i]], clock, rules)
             continue
-        if tick.flags & (_SNAPSHOT | _OUTLIER):
-            counts[SNAPSHOTS if tick.flags & _SNAPSHOT else OUTLIERS] += 1
+        if tick.flags & (SNAPSHOT | OUTLIER):
+            counts[SNAPSHOTS if tick.flags & SNAPSHOT else OUTLIERS] += 1
             continue
-        time_ns = _time(tick)
+        time_ns = time_of(tick)
         at = slot.bars - 1
         while at >= 0 and time_ns < live[numbers[i], at].start_ns:
             at -= 1
@@ -390,19 +231,19 @@ def _time_bars(
         is_there = at >= 0 and time_ns < bar.end_ns
         if is_there and slot.gap == 0 and bar.due_ns != NEVER:
             begun, due_ns, start_ns, end_ns = i, clock[DUE], bar.start_ns, bar.end_ns
-            state = _load(slot, bar, clock[NOW])
+            state = load(slot, bar, clock[NOW])
             while i < len(ticks) and numbers[i] == numbers[begun]:
-                fits, state = _step(ticks[i], state, frame_ns, due_ns, start_ns, end_ns, True)
+                fits, state = step_on(ticks[i], state, frame_ns, due_ns, start_ns, end_ns, True)
                 if not fits:
                     break
                 i += 1
             if i > begun:
-                clock[NOW] = _store(slot, bar, state)
+                clock[NOW] = store(slot, bar, state)
                 i -= 1
                 continue
         if not is_there and slot.bars == live.shape[1]:
             return i, said, too_late, WIDEN  # nothing remembers the tick yet: it is taken again
-        if tick.sequence != 0 and _is_repeat(slot, tick.sequence, tick.flags & _LATE):
+        if tick.sequence != 0 and is_repeat(slot, tick.sequence, tick.flags & LATE):
             counts[REPEATS] += 1
             continue
         late_before = counts[TOO_LATE]
@@ -412,7 +253,7 @@ def _time_bars(
             at += 1
             taken = _new_bar(tick, time_ns, slot, live[numbers[i]], at, rules, clock, segments, counts)
         if taken and slot.gap and at == slot.bars - 1:
-            live[numbers[i], at].flags |= _PARTIAL
+            live[numbers[i], at].flags |= PARTIAL
             slot.gap = 0
         if counts[TOO_LATE] > late_before:
             late[too_late] = i
@@ -446,33 +287,33 @@ def _count_bars(
         tick = ticks[i]
         slot = slots[numbers[i]]
         bar = live[numbers[i], 0]
-        if tick.kind != _TRADE:
-            if tick.kind == _GAP and (tick.price2 == 0 or tick.price2 == _TRADE):
+        if tick.kind != TRADE:
+            if tick.kind == GAP and (tick.price2 == 0 or tick.price2 == TRADE):
                 slot.gap = 1
                 if slot.bars:
-                    bar.flags |= _PARTIAL
+                    bar.flags |= PARTIAL
             continue
         if said == len(out):
             return i, said, 0, FULL
         begun = i
         if slot.bars and slot.gap == 0 and slot.segments_begin == slot.segments_end:
-            state = _load(slot, bar, 0)
+            state = load(slot, bar, 0)
             while i < len(ticks) and numbers[i] == numbers[begun]:
-                fits, state = _step(ticks[i], state, 0, NEVER, -NEVER, NEVER, False)
+                fits, state = step_on(ticks[i], state, 0, NEVER, -NEVER, NEVER, False)
                 if not fits:
                     break
                 i += 1
                 _, (volume, notional, _, trades), _, _ = state
-                if _reached(kind, size, trades, volume, notional):
+                if reached(kind, size, trades, volume, notional):
                     break
         if i > begun:
-            _store(slot, bar, state)
+            store(slot, bar, state)
             bar.end_ns = bar.last_ns
             i -= 1
         elif not _count_one(tick, slot, bar, kind, size, segments, counts):
             continue
-        if _reached(kind, size, bar.trades, bar.volume, bar.notional):
-            _copy(out[said], bar)
+        if reached(kind, size, bar.trades, bar.volume, bar.notional):
+            copy_bar(out[said], bar)
             said += 1
             slot.bars = 0
     return len(ticks), said, 0, DONE
@@ -481,22 +322,22 @@ def _count_bars(
 @numba.njit
 def _count_one(tick: Any, slot: Any, bar: Any, kind: Any, size: Any, segments: Any, counts: Any) -> Any:
     """Count one trade; return whether it is in a bar."""
-    if tick.flags & (_SNAPSHOT | _OUTLIER):
-        counts[SNAPSHOTS if tick.flags & _SNAPSHOT else OUTLIERS] += 1
+    if tick.flags & (SNAPSHOT | OUTLIER):
+        counts[SNAPSHOTS if tick.flags & SNAPSHOT else OUTLIERS] += 1
         return False
-    if tick.sequence != 0 and _is_repeat(slot, tick.sequence, tick.flags & _LATE):
+    if tick.sequence != 0 and is_repeat(slot, tick.sequence, tick.flags & LATE):
         counts[REPEATS] += 1
         return False
-    time_ns = _time(tick)
+    time_ns = time_of(tick)
     if slot.segments_begin != slot.segments_end and _interval(time_ns, BEHIND_NS, slot, segments)[1] == 0:
         counts[OUTSIDE] += 1
         return False
     if slot.bars:
         bar.last_ns = time_ns
         bar.first_ns = min(bar.first_ns, time_ns)
-        _add(bar, tick, time_ns)
+        add(bar, tick, time_ns)
     else:
-        _begin(bar, tick, time_ns, kind, size)
+        begin_bar(bar, tick, time_ns, kind, size)
         bar.start_ns = time_ns
         bar.number = slot.number
         bar.due_ns = NEVER
@@ -504,7 +345,7 @@ def _count_one(tick: Any, slot: Any, bar: Any, kind: Any, size: Any, segments: A
         slot.bars = 1
     bar.end_ns = time_ns
     if slot.gap:
-        bar.flags |= _PARTIAL
+        bar.flags |= PARTIAL
         slot.gap = 0
     return True
 

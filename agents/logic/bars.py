@@ -11,7 +11,8 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import numpy.typing as npt
 
-from tapeline.agents.logic.bar_kernel import (
+from tapeline.agents.logic.bar_kernel import kernels
+from tapeline.agents.logic.bar_records import (
     DONE,
     FULL,
     LIVE,
@@ -21,7 +22,6 @@ from tapeline.agents.logic.bar_kernel import (
     SEGMENT,
     SLOT,
     WIDEN,
-    kernels,
 )
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.sessions import segments

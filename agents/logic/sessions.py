@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeline.agents.logic.bar_kernel import SEGMENT
+from tapeline.agents.logic.bar_records import SEGMENT
 from tapeline.schemas import TapelineError
 from tapeline.schemas.interval import DAY_NS
 
