@@ -277,8 +277,9 @@ def _revise(bar: Any, clock: Any, grace_ns: Any) -> Any:
 
 
 @numba.njit
-def _mark_gap(slot: Any, bars: Any, clock: Any, grace_ns: Any, kept_ns: Any) -> Any:
+def _mark_gap(slot: Any, bars: Any, clock: Any, rules: Any) -> Any:
     """Data is missing: mark the bars that are open, the newest also if it was said."""
+    _, grace_ns, kept_ns = rules
     slot.gap = 1
     for at in range(slot.bars):
         bar = bars[at]
@@ -289,15 +290,58 @@ def _mark_gap(slot: Any, bars: Any, clock: Any, grace_ns: Any, kept_ns: Any) -> 
             bar.flags |= _PARTIAL
 
 
+@numba.njit
+def _add_one(tick: Any, time_ns: Any, bar: Any, rules: Any, clock: Any, counts: Any) -> Any:
+    """Count a trade in a bar, which may have closed; return whether it did."""
+    _, grace_ns, kept_ns = rules
+    if bar.due_ns == NEVER:
+        if bar.end_ns + kept_ns <= clock[NOW] or not _revise(bar, clock, grace_ns):
+            counts[TOO_LATE] += 1
+            return False
+        bar.flags |= _REVISED
+    _add(bar, tick, time_ns)
+    return True
+
+
+@numba.njit
+def _new_bar(
+    tick: Any, time_ns: Any, slot: Any, bars: Any, at: Any, rules: Any, clock: Any, segments: Any, counts: Any
+) -> Any:
+    """Make a bar of its first trade, at place `at` among those of its instrument; return whether there is one."""
+    size_ns, grace_ns, kept_ns = rules
+    start_ns, end_ns, number = _interval(time_ns, size_ns, slot, segments)
+    if end_ns == 0:
+        counts[OUTSIDE] += 1
+        return False
+    if end_ns + kept_ns <= clock[NOW]:
+        counts[TOO_LATE] += 1
+        return False
+    for behind in range(slot.bars, at, -1):
+        bars[behind] = bars[behind - 1]
+    slot.bars += 1
+    clock[TOTAL] += 1
+    bar = bars[at]
+    _begin(bar, tick, time_ns, _TIME, float(size_ns))
+    bar.start_ns = start_ns
+    bar.end_ns = end_ns
+    bar.number = number
+    if start_ns < slot.since_ns:
+        bar.flags |= _PARTIAL
+    bar.due_ns = end_ns + grace_ns
+    if bar.due_ns <= clock[NOW]:  # it closed without a trade; like a revision, it waits for others
+        bar.due_ns = clock[NOW] + grace_ns
+        bar.flags |= _REVISED
+    clock[DUE] = min(clock[DUE], bar.due_ns)
+    return True
+
+
 def _time_bars(
     ticks: Any,
     numbers: Any,
     begin: Any,
     frame_ns: Any,
     ends: Any,
-    size_ns: Any,
-    grace_ns: Any,
-    kept_ns: Any,
+    rules: Any,
     clock: Any,
     slots: Any,
     live: Any,
@@ -306,13 +350,13 @@ def _time_bars(
     late: Any,
     counts: Any,
 ) -> Any:
-    """Take the ticks from `begin` on; return where it ended, how many bars are in `out`, and why.
+    """Take the ticks from `begin` on; return where it ended, how many are in `out` and in `late`, and why.
 
-    numbers: (n,) the slot of each tick; frame_ns: the frame's clock; ends: 0 if another part of it follows; kept_ns:
-    how long after its end a bar can be revised. late: (n,) gets the ticks that came too late, counts[TOO_LATE] grows.
+    numbers: (n,) the slot of each tick; frame_ns: the frame's clock; ends: 0 if another part of it follows; rules:
+    (size_ns, grace_ns, kept_ns), the last how long after its end a bar can be revised. late: (n,) gets the ticks that
+    came too late.
     """
-    said = 0
-    too_late = 0
+    said = too_late = 0
     i = begin - 1
     while i + 1 < len(ticks) + ends:
         i += 1
@@ -324,7 +368,7 @@ def _time_bars(
                 return i, said, too_late, FULL
             clock[NOW] = now_ns
             if now_ns >= clock[DUE]:
-                said = _say_due(clock, slots, live, kept_ns, said, out)
+                said = _say_due(clock, slots, live, rules[2], said, out)
         if i == len(ticks) or numbers[i] == NOT_SELECTED:
             continue
         tick = ticks[i]
@@ -333,7 +377,7 @@ def _time_bars(
             slot.since_ns = clock[NOW]
         if tick.kind != _TRADE:
             if tick.kind == _GAP and (tick.price2 == 0 or tick.price2 == _TRADE):
-                _mark_gap(slot, live[numbers[i]], clock, grace_ns, kept_ns)
+                _mark_gap(slot, live[numbers[i]], clock, rules)
             continue
         if tick.flags & (_SNAPSHOT | _OUTLIER):
             counts[SNAPSHOTS if tick.flags & _SNAPSHOT else OUTLIERS] += 1
@@ -342,65 +386,37 @@ def _time_bars(
         at = slot.bars - 1
         while at >= 0 and time_ns < live[numbers[i], at].start_ns:
             at -= 1
-        if at >= 0 and time_ns < live[numbers[i], at].end_ns:
-            bar = live[numbers[i], at]
-            if bar.due_ns != NEVER and slot.gap == 0:
-                begun, due_ns, start_ns, end_ns = i, clock[DUE], bar.start_ns, bar.end_ns
-                state = _load(slot, bar, clock[NOW])
-                while i < len(ticks) and numbers[i] == numbers[begun]:
-                    fits, state = _step(ticks[i], state, frame_ns, due_ns, start_ns, end_ns, True)
-                    if not fits:
-                        break
-                    i += 1
-                if i > begun:
-                    clock[NOW] = _store(slot, bar, state)
-                    i -= 1
-                    continue
-            if tick.sequence != 0 and _is_repeat(slot, tick.sequence, tick.flags & _LATE):
-                counts[REPEATS] += 1
+        bar = live[numbers[i], max(at, 0)]
+        is_there = at >= 0 and time_ns < bar.end_ns
+        if is_there and slot.gap == 0 and bar.due_ns != NEVER:
+            begun, due_ns, start_ns, end_ns = i, clock[DUE], bar.start_ns, bar.end_ns
+            state = _load(slot, bar, clock[NOW])
+            while i < len(ticks) and numbers[i] == numbers[begun]:
+                fits, state = _step(ticks[i], state, frame_ns, due_ns, start_ns, end_ns, True)
+                if not fits:
+                    break
+                i += 1
+            if i > begun:
+                clock[NOW] = _store(slot, bar, state)
+                i -= 1
                 continue
-            if bar.due_ns == NEVER:
-                if bar.end_ns + kept_ns <= clock[NOW] or not _revise(bar, clock, grace_ns):
-                    late[too_late] = i
-                    too_late += 1
-                    continue
-                bar.flags |= _REVISED
-            _add(bar, tick, time_ns)
+        if not is_there and slot.bars == live.shape[1]:
+            return i, said, too_late, WIDEN  # nothing remembers the tick yet: it is taken again
+        if tick.sequence != 0 and _is_repeat(slot, tick.sequence, tick.flags & _LATE):
+            counts[REPEATS] += 1
+            continue
+        late_before = counts[TOO_LATE]
+        if is_there:
+            taken = _add_one(tick, time_ns, bar, rules, clock, counts)
         else:
-            # Room first, then what remembers the tick: it may be taken again.
-            if slot.bars == live.shape[1]:
-                return i, said, too_late, WIDEN
-            if tick.sequence != 0 and _is_repeat(slot, tick.sequence, tick.flags & _LATE):
-                counts[REPEATS] += 1
-                continue
-            start_ns, end_ns, number = _interval(time_ns, size_ns, slot, segments)
-            if end_ns == 0:
-                counts[OUTSIDE] += 1
-                continue
-            if end_ns + kept_ns <= clock[NOW]:
-                late[too_late] = i
-                too_late += 1
-                continue
             at += 1
-            for behind in range(slot.bars, at, -1):
-                live[numbers[i], behind] = live[numbers[i], behind - 1]
-            slot.bars += 1
-            clock[TOTAL] += 1
-            bar = live[numbers[i], at]
-            _begin(bar, tick, time_ns, _TIME, float(size_ns))
-            bar.start_ns = start_ns
-            bar.end_ns = end_ns
-            bar.number = number
-            if start_ns < slot.since_ns:
-                bar.flags |= _PARTIAL
-            bar.due_ns = end_ns + grace_ns
-            if bar.due_ns <= clock[NOW]:  # it closed without a trade; like a revision, it waits for others
-                bar.due_ns = clock[NOW] + grace_ns
-                bar.flags |= _REVISED
-            clock[DUE] = min(clock[DUE], bar.due_ns)
-        if slot.gap and at == slot.bars - 1:
-            bar.flags |= _PARTIAL
+            taken = _new_bar(tick, time_ns, slot, live[numbers[i]], at, rules, clock, segments, counts)
+        if taken and slot.gap and at == slot.bars - 1:
+            live[numbers[i], at].flags |= _PARTIAL
             slot.gap = 0
+        if counts[TOO_LATE] > late_before:
+            late[too_late] = i
+            too_late += 1
     return len(ticks), said, too_late, DONE
 
 
@@ -499,9 +515,9 @@ def kernels() -> tuple[Callable[..., tuple[int, int, int, int]], Callable[..., t
     ticks, numbers, segments = array(TICK), array(np.int64), array(SEGMENT)
     slots, live, out = array(SLOT, written=True), array(LIVE, 2, written=True), array(BAR, written=True)
     integers = array(np.int64, written=True)
-    times = (INT64,) * 3
+    rules = types.UniTuple(INT64, 3)  # type: ignore[no-untyped-call]
     state = (slots, live, segments, out)
     return (
-        compiled(_time_bars, ticks, numbers, INT64, INT64, INT64, *times, integers, *state, integers, integers),
+        compiled(_time_bars, ticks, numbers, INT64, INT64, INT64, rules, integers, *state, integers, integers),
         compiled(_count_bars, ticks, numbers, INT64, INT64, types.float64, integers, *state, integers),
     )

@@ -20,7 +20,6 @@ from tapeline.agents.logic.bar_kernel import (
     NOW,
     SEGMENT,
     SLOT,
-    TOO_LATE,
     WIDEN,
     kernels,
 )
@@ -139,12 +138,7 @@ class BarSeries:
                 self._out = empty_bars(2 * len(self._out))
             elif why == WIDEN:
                 self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)
-        if len(made) == 1:
-            self._counts[TOO_LATE] += len(late[0])
-            return Made(made[0], late[0])
-        found = Made(np.concatenate(made), np.concatenate(late))
-        self._counts[TOO_LATE] += len(found.too_late)
-        return found
+        return Made(made[0], late[0]) if len(made) == 1 else Made(np.concatenate(made), np.concatenate(late))
 
     def finish(self) -> Bars:
         """Return the bars that wait to be said, those that are not complete as PARTIAL: the data ends here."""
@@ -183,10 +177,10 @@ class BarSeries:
             self._clock[NOW] = max(self._clock[NOW], time_ns)
             return self._count_bars(ticks, self._numbers, at, int(kind), size, self._clock, *state, self._counts)
         spec = self.spec
-        times = (int(size), spec.grace_ns, spec.kept_ns)
+        rules = (int(size), spec.grace_ns, spec.kept_ns)
         ends = 0 if more else 1
         return self._time_bars(
-            ticks, self._numbers, at, time_ns, ends, *times, self._clock, *state, self._late, self._counts
+            ticks, self._numbers, at, time_ns, ends, rules, self._clock, *state, self._late, self._counts
         )
 
     def _meet_all(self, ticks: Ticks) -> None:
@@ -230,10 +224,10 @@ class BarSeries:
         self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, calendar in meta["instruments"]:
             self._table.add([instrument_id], [self._select(instrument_id, calendar)])
-        places = self._slots[["segments_begin", "segments_end"]].copy()
-        slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT)
+        slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT).copy()
+        for name in ("segments_begin", "segments_end"):  # where they lie is this process's affair
+            slots[name] = self._slots[name][: len(slots)]
         self._slots[: len(slots)] = slots
-        self._slots["segments_begin"], self._slots["segments_end"] = places["segments_begin"], places["segments_end"]
         live: Any = np.frombuffer(snapshot.payload[meta["slots"] :], LIVE)
         while slots["bars"].max(initial=0) > self._live.shape[1]:
             self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from tapeline.agents.logic.bars import BarSeries
 from tapeline.schemas import BAR, BarFrame, Bars, Instrument, Kind, Lane, RejectReason, TickFrame, Ticks, empty_ticks
 from tapeline.schemas.topics import BARS, INSTRUMENTS, TICKS
 from tapeline.streams.frame_reader import BarFrameReader
+from tapeline.streams.home import Home
 from tapeline.streams.settings import load_settings
 from tests.connectors.stores.frames import START_NS
 from tests.system.bar_checks import kept, make_bars
 from tests.system.persist_stage import Stage, staged
-from tests.system.platform import TAPELINE, wait_until
+from tests.system.platform import TAPELINE, running_platform, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -158,3 +160,25 @@ def test_bars_are_followed_as_they_come_until_ctrl_c(stage: Stage) -> None:
 def done_offsets(stage: Stage) -> int:
     """How many records of topic `bars` the database has."""
     return sum(stage.kept_up_to(partition) for partition in range(BARS.partitions))
+
+
+def test_up_makes_and_keeps_the_bars_that_a_file_gives(home: Home) -> None:
+    """Of a recording through Kafka: the same as without a server, but for the last, which wait for their end."""
+    example = Path(__file__).resolve().parents[2] / "docs" / "examples" / "btcusdt.txt"
+    env = {"TAPELINE_BARS__INTERVALS": "1m,300t", "TAPELINE_DATABASE__STORE_BARS": "binance:*"}
+    with running_platform(home, env) as platform:
+        platform.cli("ingest", "binance", str(example), "--speed", "max")
+        platform.wait_until_done()
+        for role, topic in (("bars", TICKS.name), ("persist-bars", BARS.name)):
+            wait_until(
+                lambda role=role, topic=topic: platform.committed(role, topic) == platform.ends(topic),  # type: ignore[misc]
+                f"{role} to be done",
+            )
+        of_topic = platform.cli("bars", "--format", "json").splitlines()
+        of_file = platform.cli("bars", str(example), "--interval", "1m", "--interval", "300t", "--format", "json")
+        complete = [line for line in of_file.splitlines() if not line.endswith('"partial":true}')]
+        assert len(complete) > 5
+        assert set(complete) <= set(of_topic)
+        rows = platform.rows("SELECT kind, count(*) AS bars FROM candles GROUP BY kind ORDER BY kind")
+        assert sum(row["bars"] for row in rows) == len(of_topic)
+        assert [row["kind"] for row in rows] == ["tick", "time"]

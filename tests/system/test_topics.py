@@ -84,7 +84,7 @@ def test_partitions_and_retention_follow_the_settings(bootstrap: str, monkeypatc
     monkeypatch.setenv("TAPELINE_TOPICS__SIGNALS__RETENTION_HOURS", "2")
     reports = {report.topic.name: report for report in ensure_topics(load_settings())}
     assert {name: report.partitions for name, report in reports.items()} == {
-        "raw": 4, "ticks": 6, "signals": 4, "instruments": 1, "state": 6, "rejected": 4, "leases": 1,
+        "raw": 4, "ticks": 6, "bars": 4, "signals": 4, "instruments": 1, "state": 6, "rejected": 4, "leases": 1,
     }  # fmt: skip
     assert reports["signals"].settings["retention.ms"] == "7200000"
 
@@ -97,7 +97,7 @@ def test_a_topic_that_differs_is_reported_and_left_alone(bootstrap: str, monkeyp
     for _ in range(2):  # also the second time: nothing was changed by the first
         result = invoke("create")
         assert isinstance(result.exception, TapelineError)
-        assert "raw, ticks, signals, instruments, state, rejected" in str(result.exception)
+        assert "raw, ticks, bars, signals, instruments, state, rejected" in str(result.exception)
         assert (
             "raw: partitions is 4, should be 8: set partitions = 4 in [topics.raw] to keep what is, or delete the topic"
             in result.output
@@ -117,7 +117,7 @@ def test_alter_changes_settings_says_so_and_never_partitions(bootstrap: str, mon
     monkeypatch.setenv("TAPELINE_TOPICS__TICKS__PARTITIONS", "2")
     result = invoke("create", "--alter", "--format", "json")
     assert "differ from the table: ticks" in str(result.exception)
-    assert [json.loads(line)["partitions"] for line in result.stdout.splitlines()] == [4, 4, 4, 1, 4, 4, 1]
+    assert [json.loads(line)["partitions"] for line in result.stdout.splitlines()] == [4, 4, 4, 4, 1, 4, 4, 1]
 
 
 def test_list_and_describe_show_what_is_there(bootstrap: str) -> None:
