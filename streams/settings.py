@@ -358,8 +358,8 @@ class VenueSettings(Table):
     secret: Secret | None = None
     symbols_per_connection: int | None = Field(default=None, ge=1, le=1000)
     """None = as many as the venue allows, with room."""
-    silence_seconds: float = Field(default=30.0, ge=1, le=3600)
-    """A connection on which nothing came for so long is given up."""
+    silence_seconds: float | None = Field(default=None, ge=1, le=3600)
+    """A connection on which no data came for so long is given up; None = as fits the venue: 30, Alpaca 900."""
     queue_messages: int = Field(default=100_000, ge=100, le=10_000_000)
     """Of a connection, that wait for Kafka; one more, and the connection is given up until half of them are sent."""
 

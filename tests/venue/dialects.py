@@ -22,6 +22,8 @@ def dumps(message: Any) -> str:
 class Speaker:
     """A connection as the venue sees it. now: the venue's clock, ns."""
 
+    checksums = True
+
     def __init__(self, market: Market, now: Callable[[], int]) -> None:
         self.market = market
         self.now = now
@@ -193,8 +195,6 @@ class Kraken(Speaker):
 
 
 class Okx(Speaker):
-    checksums = True
-
     def told(self, text: str) -> Iterator[str]:
         if text == "ping":
             yield "pong"

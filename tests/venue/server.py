@@ -34,9 +34,9 @@ SUMMED = frozenset({"kraken", "okx"})
 
 MESSAGE_FAULTS = ("drop", "repeat", "swap", "corrupt")
 """What befalls one message, where it can be noticed."""
-ALWAYS_FAULTS = ("garbage", "half", "binary", "big", "cut", "close", "stall", "slow")
+ALWAYS_FAULTS = ("garbage", "half", "binary", "big", "padded", "cut", "close", "stall", "quiet", "slow")
 """What befalls any connection."""
-REST_FAULTS = ("stale", "429", "418", "500", "rest garbage")
+REST_FAULTS = ("stale", "403", "429", "418", "500", "rest garbage")
 HANDSHAKE_FAULTS = ("refuse", "busy")
 OUR_FAULTS = ("overload",)
 """Nothing of the venue's: what leaves the client's queue is held up."""
@@ -80,12 +80,16 @@ class Client:
         self._texts: deque[str | bytes | None] = deque()
         self._some = asyncio.Event()
         self._held = ""  # waits for the message that overtakes it
+        self.speaker.checksums = venue.checksums
         self.stalled = False
+        self.quiet = False
         self.slow = False
 
     def say(self, texts: Iterator[str], stream: str) -> None:
         """Send texts, unless a fault befalls them. stream: of what; "" = the venue's own."""
         for text in texts:
+            if self.quiet and stream:
+                continue
             fault = self._fault(stream)
             if fault == "drop":
                 continue
@@ -98,7 +102,7 @@ class Client:
                 text = {"garbage": "<html>502 Bad Gateway</html>", "half": text[: len(text) // 2]}.get(fault, text)
                 self._put(text if fault != "binary" else b"\xff\xfe\x00" + text.encode())
                 continue
-            self._put(text)
+            self._put(text if fault != "padded" else text + " " * 2**20)
             if fault == "repeat":
                 self._put(text)
             if self._held:
@@ -112,6 +116,8 @@ class Client:
                 self._put(None)
             elif fault == "stall":
                 self.stalled = True
+            elif fault == "quiet":  # no data any more, but answers
+                self.quiet = True
             elif fault == "slow":
                 self.slow = True
 
@@ -120,7 +126,7 @@ class Client:
         possible: tuple[str, ...] = ALWAYS_FAULTS
         if stream in NUMBERED[venue.name]:
             possible += ("drop", "repeat", "swap")
-        if stream == "depth" and venue.name in SUMMED:
+        if stream == "depth" and venue.name in SUMMED and venue.checksums:
             possible += ("corrupt",)
         return venue.faults.pick(possible) if stream else ""
 
@@ -140,7 +146,7 @@ class Client:
     @property
     def behind(self) -> bool:
         """Whether it has not been told everything yet."""
-        return bool(self._texts) or self.stalled
+        return bool(self._texts) or self.stalled or self.quiet
 
     async def send(self) -> None:
         """Send what is put, until the connection ends."""
@@ -151,11 +157,23 @@ class Client:
                     if text is None:
                         await self._socket.close(code=WSCloseCode.GOING_AWAY)
                         return
-                    await (self._socket.send_bytes(text) if isinstance(text, bytes) else self._socket.send_str(text))
-                    if self.slow:
-                        await asyncio.sleep(0.002)
+                    if self.slow and isinstance(text, str):
+                        await self._drip(text.encode())
+                    else:
+                        await (
+                            self._socket.send_bytes(text) if isinstance(text, bytes) else self._socket.send_str(text)
+                        )
                 self._some.clear()
                 await self._some.wait()
+
+    async def _drip(self, data: bytes) -> None:
+        """Send a frame (RFC 6455, section 5.2: text, whole, not masked) in three pieces, as a slow network would."""
+        size = len(data)
+        head = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big")
+        frame = b"\x81" + (head if size < 2**16 else b"\x7f" + size.to_bytes(8, "big")) + data
+        for start in range(0, len(frame), len(frame) // 3 + 1):
+            self._transport.write(frame[start : start + len(frame) // 3 + 1])
+            await asyncio.sleep(0.001)
 
 
 class Venue:
@@ -165,6 +183,8 @@ class Venue:
         self.name = name
         self.market = market
         self.faults = faults or Faults(Random(0))
+        self.checksums = True
+        """Whether it sends checksums, where its dialect has them (OKX's are 0 since June 2026)."""
         self.clients: list[Client] = []
         self.opened = 0
         self.asked = 0
@@ -239,8 +259,8 @@ class Venue:
         if symbol not in self.market.books:
             return web.Response(status=400, text='{"code":-1121,"msg":"Invalid symbol."}')
         fault = self.faults.pick(REST_FAULTS)
-        if fault in ("429", "418", "500"):
-            return web.Response(status=int(fault), headers={"Retry-After": "1"} if fault != "500" else {})
+        if fault.isdigit():
+            return web.Response(status=int(fault), headers={"Retry-After": "1"} if fault in ("429", "418") else {})
         if fault == "rest garbage":
             return web.Response(text="<html>oops</html>")
         market = self.market

@@ -87,6 +87,7 @@ ALPACA = Dialect(
     fetches_per_second=3,
     instruments=("/v2/assets?status=active&asset_class=us_equity",),
     describe=describe,
+    silence_s=900.0,  # nobody trades at night, and IEX is quiet before the open
     needs_key=True,
     key_headers=("APCA-API-KEY-ID", "APCA-API-SECRET-KEY"),
 )

@@ -76,6 +76,10 @@ class BinanceSession(Session):
         except (KeyError, TypeError, ValueError) as error:
             raise GarbageError(f"no depth snapshot: {error!r}") from error
 
+    def refused(self, fetch: Fetch) -> Sequence[Action]:
+        """Ask for the snapshot again, later."""
+        return self._chain.refused(fetch)
+
     def timer(self, now_ns: int) -> Sequence[Action]:
         """Ask for the snapshots of quiet instruments."""
         return self._chain.timer(now_ns)

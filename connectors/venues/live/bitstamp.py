@@ -32,6 +32,7 @@ class BitstampSession(Session):
     """One connection."""
 
     ping = text({"event": "bts:heartbeat"})
+    pong = b'"bts:heartbeat"'
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -76,6 +77,10 @@ class BitstampSession(Session):
             return self._chain.answered(fetch, int(answer["microtimestamp"]), body)
         except (KeyError, TypeError, ValueError) as error:
             raise GarbageError(f"no order book: {error!r}") from error
+
+    def refused(self, fetch: Fetch) -> Sequence[Action]:
+        """Ask for the snapshot again, later."""
+        return self._chain.refused(fetch)
 
     def timer(self, now_ns: int) -> Sequence[Action]:
         """Ping, and ask for the snapshots of quiet instruments."""

@@ -30,6 +30,7 @@ class BybitSession(Session):
     """One connection."""
 
     ping = text({"op": "ping"})
+    pong = b'"pong"'
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

@@ -14,6 +14,8 @@ QUIET_NS = 2_000_000_000
 """An instrument without updates for so long gets its snapshot all the same."""
 AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses before asking again, when the snapshot was too old."""
+REFUSED_S = (1.0, 5.0, 30.0, 60.0)
+"""Likewise, when the venue would not give it."""
 
 
 @dataclass(slots=True)
@@ -23,6 +25,7 @@ class _Book:
     snapshot: int | None = None  # the number of the snapshot that is in use
     asked: bool = False
     tries: int = 0
+    refusals: int = 0
 
 
 class Chain:
@@ -64,8 +67,15 @@ class Chain:
         book.asked = False
         if book.first_before is not None and number < book.first_before:
             return self._ask(fetch.symbol, book)
-        book.snapshot, book.tries = number, 0
+        book.snapshot, book.tries, book.refusals = number, 0, 0
         return [Say(FeedAnswer(url=fetch.url, symbol=fetch.symbol, data=body.decode()))]
+
+    def refused(self, fetch: Fetch) -> list[Action]:
+        """Ask again, later each time: what a venue refuses now it may give when its mood or its list has changed."""
+        book = self._books[fetch.symbol]
+        pause_s = REFUSED_S[min(book.refusals, len(REFUSED_S) - 1)]
+        book.refusals += 1
+        return [Fetch(fetch.url, fetch.symbol, pause_s)]
 
     def timer(self, now_ns: int) -> list[Action]:
         """Ask for the snapshots of quiet instruments."""

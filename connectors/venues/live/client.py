@@ -28,7 +28,7 @@ from tapeline.connectors.venues.live.contract import (
     Send,
     Session,
 )
-from tapeline.connectors.venues.live.rest import PAUSE_S, RefusedError, Rest, retry_after_s
+from tapeline.connectors.venues.live.rest import PAUSE_S, Pace, RefusedError, Rest, retry_after_s
 from tapeline.schemas import FeedConnect, FeedEvent, FeedGap, GapReason, TapelineError
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Connection:
         outlet: Outlet,
         *,
         silence_s: float,
+        pace: Pace | None = None,
         backoff_s: tuple[float, float] = BACKOFF_S,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -94,7 +95,7 @@ class Connection:
         self._outlet = outlet
         self._silence_s = silence_s
         self._backoff_s = backoff_s
-        self._backoff_s = backoff_s
+        self._pace = pace
         self._clock = clock
         self._outgoing: deque[str] = deque()
         self._send_wanted = asyncio.Event()
@@ -110,11 +111,14 @@ class Connection:
         while True:
             while not self._outlet.roomy:  # noqa: ASYNC110 - a few times after an overload
                 await asyncio.sleep(TIMER_S)
+            if self._pace is not None:
+                await self._pace.wait()
             started = loop.time()
             try:
                 await self._once()
             except LostError as lost:
-                if loop.time() - started > HEALTHY_S:
+                # Who was silent was there: a quiet market must not be looked at less and less.
+                if loop.time() - started > HEALTHY_S or lost.reason is GapReason.SILENCE:
                     tries = 0
                 first_s, longest_s = self._backoff_s
                 pause_s = min(first_s * 2**tries, longest_s) * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -181,7 +185,8 @@ class Connection:
             if kind not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                 raise _end(socket, message.extra)
             now_ns = clock()
-            self._heard_s = loop.time()
+            if not session.is_pong(data):
+                self._heard_s = loop.time()
             try:
                 actions = session.received(data, now_ns)
             except GarbageError as error:
@@ -212,7 +217,7 @@ class Connection:
             await asyncio.sleep(TIMER_S)
             busy = loop.time() - looked_s > 2 * TIMER_S  # then it may be us who did not listen
             if not busy and loop.time() - self._heard_s > self._silence_s:
-                raise LostError(GapReason.SILENCE, f"nothing came for {self._silence_s:g} s")
+                raise LostError(GapReason.SILENCE, f"no data came for {self._silence_s:g} s")
             if self._trouble is not None:
                 raise self._trouble
             self._do(session, session.timer(self._clock()))
@@ -241,6 +246,7 @@ class Connection:
             self._do(session, session.answered(fetch, body))
         except RefusedError as error:
             log.error("%s: no order book of %s: %s", self._name, fetch.symbol, error)
+            self._do(session, session.refused(fetch))
         except GarbageError as error:
             self._trouble = LostError(GapReason.GARBAGE, f"{fetch.url}: {error}")
         except LostError as lost:

@@ -9,7 +9,8 @@ others); `timer` about once a second. A new session begins with every connection
 
 **What it returns.** Actions, done in their order:
 - `Send`: a text for the venue. The client keeps to `sends_per_second`.
-- `Fetch`: a question to the venue's REST about `symbol`. The client keeps to `fetches_per_second`, over all of them.
+- `Fetch`: a question to the venue's REST about `symbol`. The client keeps to `fetches_per_second`, over all of them;
+  `refused` is called where the venue will not answer it.
 - `Say`: something for the log: it stands right before the message that led to it.
 - `Reconnect`: this connection is of no use any more; the log gets a gap of every symbol with the reason.
 - `Complain`: a refusal in the venue's words, for the operator's eyes; the rest goes on.
@@ -31,6 +32,9 @@ import orjson
 from tapeline.schemas import FeedEvent, GapReason, TapelineError
 
 Item = TypeVar("Item")
+
+
+PONG_BYTES_MAX = 256
 
 
 class StreamKind(StrEnum):
@@ -105,7 +109,9 @@ class Session(ABC):
     ping: ClassVar[Send | None] = None
     """What keeps the connection, where the venue wants to hear something now and then,"""
     ping_ns: ClassVar[int] = 15_000_000_000
-    """so often."""
+    """so often,"""
+    pong: ClassVar[bytes] = b""
+    """and what stands in the answer, which is no data."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -122,6 +128,14 @@ class Session(ABC):
     def answered(self, fetch: Fetch, body: bytes) -> Sequence[Action]:
         """Look at the answer to a `Fetch`; return what follows from it. Raises GarbageError."""
         raise NotImplementedError(f"{type(self).__name__} asks for nothing")
+
+    def refused(self, fetch: Fetch) -> Sequence[Action]:
+        """Hear that the venue will not answer a `Fetch`; return what follows from it."""
+        return ()
+
+    def is_pong(self, data: bytes) -> bool:
+        """Return whether a message only answers our ping: then it says nothing of the data."""
+        return self.pong != b"" and len(data) < PONG_BYTES_MAX and self.pong in data
 
     def timer(self, now_ns: int) -> Sequence[Action]:
         """Return what is due by now: a ping, if nothing else."""
@@ -149,7 +163,7 @@ class InstrumentInfo:
 class Dialect:
     """One live venue.
 
-    symbols_max: that one connection carries; sends_per_second, fetches_per_second: what the venue allows, with room;
+    symbols_max: that one connection carries; sends_, fetches_, connects_per_second: what the venue allows, with room;
     instruments: paths of its REST that list instruments, and `describe`, which reads one such answer.
     """
 
@@ -163,6 +177,9 @@ class Dialect:
     fetches_per_second: float
     instruments: tuple[str, ...]
     describe: Callable[[Any], list[InstrumentInfo]]
+    connects_per_second: float = 4.0
+    silence_s: float = 30.0
+    """Without data for longer a connection is of no use, if the configuration does not say otherwise."""
     paths: tuple[tuple[str, frozenset[StreamKind]], ...] = (("", frozenset(StreamKind)),)
     """Paths behind `url` and the streams that each serves: a connection belongs to one of them."""
     needs_key: bool = False

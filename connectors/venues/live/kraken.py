@@ -34,6 +34,7 @@ class KrakenSession(Session):
 
     ping = text({"method": "ping"})
     ping_ns = 30_000_000_000
+    pong = b'"pong"'
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)

@@ -35,6 +35,7 @@ class OkxSession(Session):
     """One connection."""
 
     ping = Send("ping")
+    pong = b"pong"
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
@@ -126,4 +127,5 @@ OKX = Dialect(
     fetches_per_second=2,
     instruments=tuple(f"/api/v5/public/instruments?instType={kind}" for kind in ("SPOT", "SWAP", "FUTURES")),
     describe=describe,
+    connects_per_second=2,
 )

@@ -16,8 +16,8 @@ from tapeline.connectors.venues.live.command import configured, live_options
 from tapeline.connectors.venues.live.contract import Dialect, Plan
 from tapeline.connectors.venues.live.dialects import DIALECTS, plans
 from tapeline.connectors.venues.live.instruments import listings
-from tapeline.connectors.venues.live.rest import Rest
-from tapeline.connectors.venues.live.service import key_headers, web_session
+from tapeline.connectors.venues.live.rest import Pace, Rest
+from tapeline.connectors.venues.live.service import key_headers, silence_s, web_session
 from tapeline.schemas import FeedGap, GapReason, TapelineError
 from tapeline.streams.options import pass_settings
 from tapeline.streams.settings import Settings, VenueSettings
@@ -89,12 +89,15 @@ async def _record(dialect: Dialect, asked: VenueSettings, file: Path, seconds: f
     with CaptureWriter(file, dialect.venue, time.time_ns()) as writer:
         async with web_session() as http, together() as group:
             rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, asked))
+            pace = Pace(dialect.connects_per_second)
             work = [group.create_task(_list_instruments(dialect, asked, rest, writer))]
             for plan in plans(dialect, asked):
                 secrets = tuple(filter(None, (plan.key, plan.secret)))
                 outlet = _Outlet(writer, f"{dialect.venue}/{plan.connection}", secrets)
                 outlets[outlet] = plan
-                connection = Connection(dialect, plan, http, rest, outlet, silence_s=asked.silence_seconds)
+                connection = Connection(
+                    dialect, plan, http, rest, outlet, silence_s=silence_s(dialect, asked), pace=pace
+                )
                 work.append(group.create_task(connection.run()))
             while not stop.is_set():
                 with suppress(TimeoutError):

@@ -24,6 +24,27 @@ class RefusedError(TapelineError):
     """The venue will not answer this, however often it is asked; the message has its words."""
 
 
+class Pace:
+    """Lets so many pass a second, one after the other, in the order in which they came."""
+
+    def __init__(self, per_second: float) -> None:
+        self._pause_s = 1 / per_second
+        self._lock = asyncio.Lock()
+        self._next_s = 0.0
+
+    async def wait(self) -> None:
+        """Wait for our turn."""
+        async with self._lock:
+            loop = asyncio.get_running_loop()
+            while (wait_s := self._next_s - loop.time()) > 0:  # noqa: ASYNC110 - it may grow meanwhile
+                await asyncio.sleep(wait_s)
+            self._next_s = loop.time() + self._pause_s
+
+    def hold(self, seconds: float) -> None:
+        """Let nobody pass for so long."""
+        self._next_s = max(self._next_s, asyncio.get_running_loop().time() + seconds)
+
+
 class Rest:
     """One venue's REST. per_second: questions."""
 
@@ -31,20 +52,14 @@ class Rest:
         self, http: aiohttp.ClientSession, per_second: float, headers: Mapping[str, str] | None = None
     ) -> None:
         self._http = http
-        self._pause_s = 1 / per_second
+        self._pace = Pace(per_second)
         self._headers = headers or {}
-        self._lock = asyncio.Lock()
-        self._next_s = 0.0
 
     async def get(self, url: str) -> bytes:
         """Return the body of an answer with status 200; raises RefusedError for 4xx that waiting does not heal."""
         tries = 0
         while True:
-            async with self._lock:  # in the order in which they were asked
-                loop = asyncio.get_running_loop()
-                while (wait_s := self._next_s - loop.time()) > 0:  # noqa: ASYNC110 - it may grow meanwhile
-                    await asyncio.sleep(wait_s)
-                self._next_s = loop.time() + self._pause_s
+            await self._pace.wait()
             trouble = ""
             try:
                 async with self._http.get(url, headers=self._headers, timeout=TIMEOUT) as answer:
@@ -52,7 +67,7 @@ class Rest:
                         return await answer.read()
                     trouble = f"status {answer.status}"
                     if answer.status in PAUSE_S:
-                        self._hold(answer)
+                        self._pace.hold(retry_after_s(answer.headers) or PAUSE_S[answer.status])
                     elif 400 <= answer.status < 500 and answer.status != 408:
                         raise RefusedError(f"{url}: {trouble}: {(await answer.text())[:200]}")
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -60,11 +75,6 @@ class Rest:
             tries += 1
             log.warning("%s (try %d): %s", url, tries, trouble)
             await asyncio.sleep(min(0.25 * 2**tries, PAUSE_MAX_S) * random.uniform(0.5, 1))  # noqa: S311 - jitter
-
-    def _hold(self, answer: aiohttp.ClientResponse) -> None:
-        """Ask nothing for as long as the venue says."""
-        wait_s = retry_after_s(answer.headers) or PAUSE_S[answer.status]
-        self._next_s = max(self._next_s, asyncio.get_running_loop().time() + wait_s)
 
 
 def retry_after_s(headers: Mapping[str, str] | None) -> float | None:

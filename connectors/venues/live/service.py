@@ -24,7 +24,7 @@ from tapeline.connectors.venues.live.dialects import plans
 from tapeline.connectors.venues.live.feed import Feed
 from tapeline.connectors.venues.live.instruments import keep_described
 from tapeline.connectors.venues.live.lease import LeaseKeeper
-from tapeline.connectors.venues.live.rest import Rest
+from tapeline.connectors.venues.live.rest import Pace, Rest
 from tapeline.schemas import FeedGap, GapReason, TapelineError, partition_of
 from tapeline.schemas.topics import LEASES, RAW, TICKS
 from tapeline.streams.producer import Producer
@@ -51,9 +51,9 @@ class LiveConnection:
 
 @asynccontextmanager
 async def web_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open what connections and REST share."""
+    """Open what connections and REST share; HTTPS_PROXY and the like count."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "tapeline"}) as http:
+    async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "tapeline"}, trust_env=True) as http:
         yield http
 
 
@@ -84,13 +84,14 @@ async def run_live(
         serving = []
         for dialect, venue in venues.items():
             rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, venue))
+            pace = Pace(dialect.connects_per_second)
             base = venue.rest or dialect.rest
             describing = keep_described(dialect, base, venue.symbols, rest, registry, producer)
             keeping.append(group.create_task(describing))
             for plan in plans(dialect, venue):
                 shown = LiveConnection(f"{dialect.venue}/{plan.connection}", plan)
                 live.append(shown)
-                serve = _Served(settings, dialect, venue, shown, producer, keeper, http, rest, partitions)
+                serve = _Served(settings, dialect, venue, shown, producer, keeper, http, rest, pace, partitions)
                 serving.append(group.create_task(serve.run(stop)))
         on_start(live)
         await asyncio.wait(serving)
@@ -100,6 +101,11 @@ async def run_live(
         keeper.close()
         registry.close()
     return live
+
+
+def silence_s(dialect: Dialect, venue: VenueSettings) -> float:
+    """Return how long a connection may give no data."""
+    return dialect.silence_s if venue.silence_seconds is None else venue.silence_seconds
 
 
 def key_headers(dialect: Dialect, venue: VenueSettings) -> dict[str, str]:
@@ -122,6 +128,7 @@ class _Served:
     keeper: LeaseKeeper
     http: aiohttp.ClientSession
     rest: Rest
+    pace: Pace
     partitions: int
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -151,7 +158,15 @@ class _Served:
             holding=lambda: self.keeper.holds(source),
         )
         self._gap(feed, GapReason.TAKEOVER, "this process begins here")
-        connection = Connection(self.dialect, plan, self.http, self.rest, feed, silence_s=self.venue.silence_seconds)
+        connection = Connection(
+            self.dialect,
+            plan,
+            self.http,
+            self.rest,
+            feed,
+            silence_s=silence_s(self.dialect, self.venue),
+            pace=self.pace,
+        )
         work = [asyncio.create_task(connection.run()), asyncio.create_task(feed.run())]
         self.shown.epoch = epoch
         try:
