@@ -15,6 +15,9 @@ from tapeline.streams.options import pass_settings
 from tapeline.streams.producer import Producer
 from tapeline.streams.settings import Settings, kafka_bootstrap
 
+PLAYED = ".played"
+"""Put behind a connection's name: it is not the one that may be read live meanwhile, with its numbers and its lease."""
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
@@ -45,7 +48,7 @@ async def _play(settings: Settings, capture: Capture, speed: float | None, *, pl
     shown = Recording(name, name, iter(()), capture.total_bytes, "bytes", lambda: capture.read_bytes)
     async with Producer(kafka, compression=compression) as producer:
         with progress(shown, plain=plain, quiet=quiet) as show:
-            items = capture.items()
+            items = ((source + PLAYED, item) for source, item in capture.items())
             summary = await pump(items, name, producer, settings.frames, speed=speed, on_progress=show, stop=stop)
     if not quiet:
         how = "all of it" if summary.complete else f"stopped at {clock(summary.feed_ns)}"

@@ -64,11 +64,11 @@ def test_what_is_recorded_is_played_byte_for_byte(servers: Servers, tmp_path: Pa
     # and played
     env["TAPELINE_KAFKA__BOOTSTRAP_SERVERS"] = bootstrap
     ensure_topics(load_settings(env=env))
-    earlier = len(raw_of(bootstrap, "alpaca/0"))
+    earlier = len(raw_of(bootstrap, "alpaca/0.played"))
     done = subprocess.run([*TAPELINE, "play", str(path)], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"all of it, {len(recorded):,} messages" in done.stdout
-    frames = raw_of(bootstrap, "alpaca/0")[earlier:]
+    frames = raw_of(bootstrap, "alpaca/0.played")[earlier:]
     played = [
         Message(recv_ns, data)
         for frame in frames

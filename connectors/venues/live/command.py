@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from tapeline.connectors.venues.command import STOPPED, stop_at_signal
-from tapeline.connectors.venues.live.contract import Dialect
+from tapeline.connectors.venues.live.contract import Dialect, StreamKind
 from tapeline.connectors.venues.live.dialects import DIALECTS, faults
 from tapeline.schemas import SettingsError
 from tapeline.streams.settings import Settings, VenueSettings, kafka_bootstrap
@@ -51,7 +52,7 @@ def live_options(command: Any) -> Any:
 def configured(settings: Settings, venue: str, symbols: str | None, streams: str | None) -> VenueSettings:
     """Return what is to be read of a venue: the options, over what [venues.NAME] says. Raises SettingsError."""
     given = {"symbols": symbols, "streams": streams}
-    lists = {name: value.split(",") for name, value in given.items() if value is not None}
+    lists = {name: [part.strip() for part in value.split(",")] for name, value in given.items() if value is not None}
     known = settings.venues.get(venue)
     if known is None and symbols is None:
         raise SettingsError(
@@ -60,10 +61,22 @@ def configured(settings: Settings, venue: str, symbols: str | None, streams: str
     try:
         asked = VenueSettings.model_validate((known.model_dump() if known else {}) | lists, context=NO_SOURCES)
     except ValidationError as error:
-        raise SettingsError("; ".join(f"--{one['loc'][0]}: {one['msg']}" for one in error.errors())) from None
+        errors = [
+            one for one in error.errors() if one["type"] != "too_short"
+        ] or error.errors()  # it follows from others
+        raise SettingsError("; ".join(f"--{one['loc'][0]}: {_words(one)}" for one in errors)) from None
     for _, text in faults(venue, asked):
         raise SettingsError(text)
     return asked
+
+
+def _words(error: ErrorDetails) -> str:
+    """Say what is wrong with an option."""
+    if error["type"] == "string_too_short":
+        return "a name is missing"
+    if error["type"] == "literal_error":
+        return f"{error['input']!r} is none of {', '.join(StreamKind)}"
+    return error["msg"]
 
 
 def read_live(settings: Settings, venue: str, asked: VenueSettings, *, plain: bool, quiet: bool) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from tapeline.connectors.venues.contract import FeedMessage, Message
 from tapeline.connectors.venues.framer import Framer
 from tapeline.connectors.venues.pump import Sender
-from tapeline.schemas import RawFrame, TapelineError
+from tapeline.schemas import FeedAnswer, RawFrame, TapelineError
 from tapeline.schemas.topics import RAW
 from tapeline.streams.settings import FramesSettings
 
@@ -55,6 +55,7 @@ class Feed:
         self._clock = clock
         self._items: deque[Message | FeedMessage] = deque()
         self._bytes = 0
+        self._closed: deque[RawFrame] = deque()  # frames that the producer has not taken yet
         self._awake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._is_due = False  # the alarm is for what waits
@@ -81,7 +82,7 @@ class Feed:
     def put(self, item: Message | FeedMessage) -> None:
         """Take an item, at once."""
         self._items.append(item)
-        self._bytes += len(item.data) if isinstance(item, Message) else 0
+        self._bytes += _size(item)
         if not self._is_due:
             self._wake_at(self._due_s)
 
@@ -129,13 +130,14 @@ class Feed:
         """Frame what waits, and send what is due."""
         for _ in range(min(len(self._items), TAKEN_AT_ONCE)):
             item = self._items.popleft()
+            self._bytes -= _size(item)
             if isinstance(item, FeedMessage):
                 await self._send(self._framer.say(item))
                 continue
-            self._bytes -= len(item.data)
             self.messages += 1
             await self._send(self._framer.add(item))
-        await self._send(self._framer.advance(self._clock()))
+        # Time must not overtake what waits.
+        await self._send(self._framer.advance(self._items[0].recv_ns if self._items else self._clock()))
         if self._framer.waiting and self._nothing_under_way and self._loop.time() >= self._sent_s + self._pause_s:
             self._pause_s = FRAME_SECONDS_BUSY if self._framer.waiting > BUSY_MESSAGES else FRAME_SECONDS_MIN
             await self._send(self._framer.flush())
@@ -149,8 +151,12 @@ class Feed:
         return self._confirming is None or self._confirming.done()
 
     async def _send(self, frames: list[RawFrame]) -> None:
-        for frame in frames:
+        """Hand frames over, behind those that were not taken when the last call was cancelled."""
+        self._closed.extend(frames)
+        while self._closed:
+            frame = self._closed[0]
             await self._producer.send(RAW.name, frame.encode(), key=frame.source, partition=self._partition)
+            self._closed.popleft()
         if frames:
             self._sent_s = self._loop.time()
             if self._nothing_under_way:
@@ -161,3 +167,10 @@ class Feed:
             await self._producer.flush()
         if self._framer.waiting or self._items:
             self._awake.set()
+
+
+def _size(item: Message | FeedMessage) -> int:
+    """Return the bytes that an item holds; of what the feed says, those of a REST answer count."""
+    if isinstance(item, Message):
+        return len(item.data)
+    return len(item.event.data) if isinstance(item.event, FeedAnswer) else 0

@@ -32,6 +32,6 @@ async def reach(dialect: Dialect, venue: VenueSettings) -> None:
         ) from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise UnavailableError(
-            f"{dialect.venue} cannot be reached from here ({url}: {error or 'no answer'}). Is there internet, and does "
-            "the firewall let it through? `tapeline demo` without --venue needs none"
+            f"{dialect.venue} cannot be reached from here ({url}: {str(error) or 'no answer'}). Is there internet, and "
+            "does the firewall let it through? `tapeline demo` without --venue needs none"
         ) from None

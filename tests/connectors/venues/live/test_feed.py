@@ -15,17 +15,25 @@ WAIT_MS = 20
 
 
 class Broker:
-    """A Sender that confirms only while it is `answering`."""
+    """A Sender that confirms only while it is `answering`, and takes records only while it is `roomy`."""
 
     def __init__(self) -> None:
         self.frames: list[list[bytes]] = []
+        self.all: list[RawFrame] = []
+        self.room = 0  # after so many frames it takes none; 0: it always does
+        self.roomy = asyncio.Event()
+        self.roomy.set()
         self.answering = asyncio.Event()
         self.answering.set()
 
     async def send(self, topic: str, value: bytes, *, key: str, partition: int) -> None:
+        await self.roomy.wait()
         frame = RawFrame.decode(value)
+        self.all.append(frame)
         if len(frame):
             self.frames.append([bytes(message) for message in frame.messages()])
+        if len(self.frames) == self.room:
+            self.roomy.clear()
 
     async def flush(self) -> None:
         await self.answering.wait()
@@ -143,3 +151,56 @@ def test_frames_that_are_not_short_come_less_often() -> None:
         assert feed._alarm.when() == pytest.approx(feed._sent_s + feed_module.FRAME_SECONDS_BUSY)
 
     run_feed(story)
+
+
+def test_time_does_not_overtake_what_waits() -> None:
+    async def story(feed: Feed, broker: Broker) -> None:
+        now_ns = feed._clock()
+        for number in range(2_000):  # of three seconds, as after a broker that did not answer
+            feed.put(Message(now_ns - 3_000_000_000 + number * 1_500_000, b"%d" % number))
+        await sent(broker, 2_000)
+
+    broker = run_feed(story)
+    clock_ns = 0
+    for frame in broker.all:
+        if len(frame):
+            assert frame.recv_ns.min() >= clock_ns - 2_000_000, "no message is behind a clock that passed it"
+        clock_ns = max(clock_ns, frame.time_ns)
+    assert clock_ns > 0
+
+
+def test_who_is_stopped_while_the_producer_is_full_loses_nothing() -> None:
+    async def run() -> Broker:
+        broker = Broker()
+        broker.room = 2
+        frames = FramesSettings(wait_ms=WAIT_MS, messages_max=100)
+        feed = Feed("binance/0", 0, broker, frames, epoch=1, messages_max=100_000, holding=lambda: True)
+        running = asyncio.create_task(feed.run())
+        put(feed, 0, 1_000)
+        await sent(broker, 200)
+        await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait([running])
+        broker.roomy.set()
+        await feed.drain()
+        return broker
+
+    assert asyncio.run(run()).messages == numbers(1_000)
+
+
+@pytest.mark.parametrize("size", [1, 20 * 1024 * 1024])
+def test_a_queue_that_is_full_is_roomy_when_half_of_it_is_sent(size: int) -> None:
+    data = b"x" * size
+
+    async def run() -> None:
+        broker = Broker()
+        feed = Feed("a/0", 0, broker, FramesSettings(), epoch=1, messages_max=10, holding=lambda: True)
+        states = []
+        while not feed.full and len(states) < 20:
+            feed.put(Message(1, data))
+            states.append(feed.roomy)
+        full_at = 10 if size == 1 else -(-feed_module.BYTES_MAX // size)
+        assert len(states) == full_at
+        assert states == [number <= full_at // 2 for number in range(1, full_at + 1)]
+
+    asyncio.run(run())
