@@ -169,6 +169,12 @@ async def _up(settings: Settings, roles: Sequence[str]) -> None:
         status.stop()
 
 
+def _venues(settings: Settings, roles: Sequence[str]) -> str:
+    if not settings.venues:
+        return "none: name them in [venues]"
+    return ", ".join(settings.venues) if roles else "none: start them with `tapeline ingest NAME`"
+
+
 def _print_where(console: Console, settings: Settings, platform: Platform, roles: Sequence[str]) -> None:
     servers = platform.servers
     kafka = f"Apache Kafka {KAFKA_VERSION}" if servers.kafka else "not ours: [kafka] bootstrap_servers"
@@ -177,7 +183,7 @@ def _print_where(console: Console, settings: Settings, platform: Platform, roles
         ("Kafka", f"{servers.bootstrap_servers or settings.kafka.bootstrap_servers}  ({kafka})"),
         ("Database", f"{servers.dsn or settings.database.dsn}  ({database})"),
         ("Roles", ", ".join(roles) or "none: start them with `tapeline worker`"),
-        ("Venues", ", ".join(settings.venues) if roles and settings.venues else "none: name them in [venues]"),
+        ("Venues", _venues(settings, roles)),
         ("Data", str(platform.home.path)),
         ("Logs", str(platform.home.logs)),
     ]

@@ -1,4 +1,4 @@
-"""`tapeline ingest VENUE [FILE]`: read a recorded file or a simulated market into topic `raw`.
+"""`tapeline ingest VENUE [FILE]`: read a live venue, a recorded file or a simulated market into topic `raw`.
 
 Options and words only: `pump` sends, the venues' `*_recording` modules read.
 """

@@ -195,7 +195,7 @@ def test_a_queue_that_is_full_is_roomy_when_half_of_it_is_sent(size: int) -> Non
     async def run() -> None:
         broker = Broker()
         feed = Feed("a/0", 0, broker, FramesSettings(), epoch=1, messages_max=10, holding=lambda: True)
-        states = []
+        states: list[bool] = []
         while not feed.full and len(states) < 20:
             feed.put(Message(1, data))
             states.append(feed.roomy)
