@@ -18,6 +18,7 @@ import click
 from rich.live import Live
 
 from tapeline.schemas.errors import TapelineError, UnavailableError
+from tapeline.streams.feeds import live_feeds
 from tapeline.streams.groups import Groups
 from tapeline.streams.home import Home
 from tapeline.streams.options import pass_settings
@@ -64,7 +65,8 @@ class Source:
                 raise UnavailableError(f"Nothing runs here, or nothing that can be asked. {error}") from error
             problems.append(str(error))
         pids = frozenset(one.pid for one in published)
-        return Heard(workers, silent, groups, self._processes(), problems, pids)
+        feeds = live_feeds(self._home)
+        return Heard(workers, silent, groups, self._processes(), problems, pids, feeds, time.time_ns())
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -124,13 +126,13 @@ def one_report(source: Source) -> Report:
 def status(settings: Settings, as_json: bool, watch: bool, addresses: tuple[str, ...]) -> int:
     """Show lag, speed, snapshots, duplicates and restarts of each role and partition.
 
-    Finds the workers of this machine (of this TAPELINE_HOME), also those started by hand. Partitions of workers
-    elsewhere are shown as far as the brokers know; --worker asks such a worker itself.
+    Finds the workers of this machine (of this TAPELINE_HOME) and its live connections to venues, also those started by
+    hand. Partitions of workers elsewhere are shown as far as the brokers know; --worker asks such a worker itself.
 
     \b
     Exit status: 0 all is well, 1 an error (nothing runs, say), 3 something needs attention: a partition without
     worker or with records that do not move, a process that waits for its restart, a worker that does not answer,
-    a watchdog that is not content.
+    a watchdog that is not content, a venue that is not connected or refuses a symbol.
 
     \b
     Examples:

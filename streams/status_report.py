@@ -3,9 +3,10 @@
 Pure: `status.py` gathers and prints.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tapeline.streams.feeds import OLD_NS, FeedProcess, FeedRow
 from tapeline.streams.groups import ALL_INPUTS, INPUTS, Group
 from tapeline.streams.metrics import lane_text
 from tapeline.streams.stats import UNKNOWN, RoleStats, WatchdogState
@@ -81,6 +82,8 @@ class Report:
     roles: Sequence[RoleRow]
     processes: Sequence[ProcessRow]
     problems: Sequence[str]
+    feeds: Sequence[FeedRow] = ()
+    """Live connections to venues, of this machine."""
 
     @property
     def healthy(self) -> bool:
@@ -101,6 +104,9 @@ class Heard:
     processes: Sequence[ProcessRow] = ()
     problems: Sequence[str] = ()
     pids: frozenset[int] = frozenset()
+    feeds: Sequence[FeedProcess] = ()
+    time_ns: int = 0
+    """This machine's clock when they were read."""
 
 
 class Reporter:
@@ -132,7 +138,8 @@ class Reporter:
                 rows.setdefault((name, number), _row_of_group(name, number, group, name in {one.role for one in roles}))
         ordered = sorted(rows.values(), key=lambda row: (_order(row.role), row.partition))
         roles.sort(key=lambda row: (_order(row.role), row.worker))
-        return Report(ordered, roles, heard.processes, _problems(heard, ordered, roles))
+        feeds = [row for process in heard.feeds for row in process.feeds]
+        return Report(ordered, roles, heard.processes, _problems(heard, ordered, roles), feeds)
 
     @property
     def waits(self) -> bool:
@@ -213,6 +220,7 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
         missing = [topic.name for role, topic in INPUTS.items() if role not in heard.groups]
         if missing:
             problems.append(f"topics are missing: {', '.join(missing)}; `tapeline topics create` makes them")
+    problems += [problem for process in heard.feeds for problem in _feed_problems(process, heard.time_ns)]
     by_role: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.state in _PROBLEMS:
@@ -221,6 +229,20 @@ def _problems(heard: Heard, rows: Iterable[PartitionRow], roles: Iterable[RoleRo
         topic = ALL_INPUTS[name].name if name in ALL_INPUTS else name
         problems.append(_PROBLEMS[state].format(role=name, where=f"{topic} {', '.join(partitions)}"))
     return problems
+
+
+def _feed_problems(process: FeedProcess, now_ns: int) -> Iterator[str]:
+    if now_ns - process.time_ns > OLD_NS:
+        names = ", ".join(row.source for row in process.feeds)
+        yield f"the process that reads {names} ({process.pid}) has said nothing for {OLD_NS // 10**9} s"
+    for row in process.feeds:
+        if row.state == "connecting":
+            yield f"{row.source} is not connected; the log of its process says why"
+        if row.unlisted:
+            venue = row.source.partition("/")[0]
+            yield f"{venue} does not list {', '.join(row.unlisted)}: is that its spelling?"
+        if row.refusal:
+            yield f"{row.source}: the venue {row.refusal}"
 
 
 def _order(role: str) -> int:

@@ -25,6 +25,8 @@ def view(report: Report) -> Group:
     parts: list[Table | Text] = [_partitions(report)]
     if report.roles:
         parts += [Text(), _roles(report)]
+    if report.feeds:
+        parts += [Text(), _feeds(report)]
     parts += _stopped(report)
     if report.problems:
         parts += [Text(), *(Text(f"! {problem}", style="yellow") for problem in report.problems)]
@@ -64,6 +66,21 @@ def _roles(report: Report) -> Table:
             row.address,
             *map(_number, (row.partitions, row.rejected, row.unconfirmed_records, row.rebalances, row.restarts)),
             Text(f"{row.watchdog}: {row.reason}" if row.reason else row.watchdog, style="yellow" if row.reason else ""),
+        )
+    return table
+
+
+def _feeds(report: Report) -> Table:
+    table = Table("connection", "state", box=None, pad_edge=False)
+    for name in ("messages", "messages/s", "waiting"):
+        table.add_column(name, justify="right")
+    table.add_column("lost, by reason")
+    for row in report.feeds:
+        table.add_row(
+            row.source,
+            Text(row.state, style="yellow" if row.state == "connecting" else ""),
+            *map(_number, (row.messages, row.messages_per_second, row.waiting)),
+            ", ".join(f"{reason.lower()} {count:,}" for reason, count in row.losses.items()) or "-",
         )
     return table
 

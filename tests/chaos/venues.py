@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import click
 
+from tapeline.connectors import venues
+from tapeline.connectors.venues import book
 from tests.venue.run import SYMBOLS, Outcome, run
 
 AT_ONCE = 12 * (os.cpu_count() or 1)
@@ -29,6 +31,9 @@ def one_run(seed: int) -> Outcome:
 
 def many_runs(seeds: Iterable[int]) -> Iterator[Outcome]:
     """Yield outcomes as they come."""
+    # Once here, into the cache on disk, instead of in every process at the same time.
+    venues.warm_up()
+    book.warm_up()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(AT_ONCE, mp_context=context, initializer=_end_at_ctrl_c) as pool:
         try:

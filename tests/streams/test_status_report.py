@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from io import StringIO
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tapeline.schemas import Lane
+from tapeline.streams.feeds import FeedProcess, FeedRow
 from tapeline.streams.groups import Group, inputs
 from tapeline.streams.settings import load_settings
 from tapeline.streams.stats import UNKNOWN, RoleStats, WatchdogState
 from tapeline.streams.status_report import Heard, PartitionRow, ProcessRow, Report, Reporter
+from tapeline.streams.status_view import view
 from tapeline.streams.workers import WorkerStats
 from tests.streams.numbers import SECOND_NS, a_role
 
@@ -220,3 +225,33 @@ def test_a_role_that_waits_for_something_else_says_so_and_is_not_stalled() -> No
     report = reporter.report(Heard({HERE: a_worker(role, seconds=60)}))
     assert states(report) == {("persist", 0): "waiting"}
     assert report.problems == ["persist in logic-0 waits for the database"]
+
+
+def feeds(time_ns: int = 0, **said: Any) -> FeedProcess:
+    row = replace(FeedRow("kraken/0", "connected", 7, 1.5, 2), **said)
+    return FeedProcess(1, 0.0, time_ns, [row])
+
+
+@pytest.mark.parametrize(
+    ("process", "words"),
+    [
+        (feeds(state="connecting"), "kraken/0 is not connected"),
+        (feeds(unlisted=["BTC/XYZ"]), "kraken does not list BTC/XYZ: is that its spelling?"),
+        (feeds(refusal="refuses subscribe of A/B: no such pair"), "kraken/0: the venue refuses subscribe of A/B"),
+        (feeds(time_ns=-20_000_000_000), "the process that reads kraken/0 (1) has said nothing for 10 s"),
+    ],
+)
+def test_a_live_connection_with_trouble_needs_attention(process: FeedProcess, words: str) -> None:
+    report = Reporter().report(Heard({}, feeds=[process]))
+    [problem] = report.problems
+    assert words in problem
+
+
+@pytest.mark.parametrize("state", ["connected", "standby"])
+def test_live_connections_are_shown(state: str) -> None:
+    report = Reporter().report(Heard({}, feeds=[feeds(state=state, losses={"SILENCE": 3, "CHECKSUM": 1})]))
+    assert report.healthy
+    out = StringIO()
+    Console(width=120, file=out).print(view(report))
+    [line] = [line for line in out.getvalue().splitlines() if line.startswith("kraken/0")]
+    assert line.split() == ["kraken/0", state, "7", "2", "2", "silence", "3,", "checksum", "1"]

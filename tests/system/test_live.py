@@ -1,5 +1,6 @@
 """Live venues through a real broker: leases, takeovers, and `ticks`, against a venue whose truth is known."""
 
+import json
 import os
 import signal
 import subprocess
@@ -97,6 +98,13 @@ def test_a_configured_venue_flows_and_a_standby_takes_over(platform: Platform, s
         standby = subprocess.Popen([*TAPELINE, "ingest", "binance", "--plain"], env=platform.env, stderr=file)
     try:
         wait_until(lambda: b"standby" in log.read_bytes(), "the standby to say that it waits")
+        report = json.loads(
+            subprocess.run([*TAPELINE, "status", "--json"], env=platform.env, capture_output=True, timeout=60).stdout
+        )
+        feeds = [one for one in report["feeds"] if one["source"] == "binance/0"]
+        assert sorted(one["state"] for one in feeds) == ["connected", "standby"]
+        assert all(one["unlisted"] == [] and one["refusal"] == "" for one in feeds)
+        assert sum(one["messages"] for one in feeds) > 100
         # 3. the holder is frozen: the standby takes over within 10 s
         holder = wait_until(lambda: platform.pid_of("ingest-binance"), "the holder's pid")
         before = stage.ask(lambda: stage.venue.opened)

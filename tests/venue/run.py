@@ -34,7 +34,8 @@ LEVELS = {"kraken": 10, "okx": 20}
 """Levels a side, where a checksum must see all of them."""
 QUEUE = 60
 """Messages that may wait: so few that it overflows when nothing leaves it for half a second."""
-SETTLE_S = 20.0
+SETTLE_S = 60.0
+"""On a machine that has nothing else to do it takes a second or two."""
 
 
 class Log:

@@ -28,7 +28,7 @@ class Stage:
         async def run() -> T:
             return question()
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -88,6 +88,10 @@ class Connection:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.connected = False
+        self.losses: Counter[str] = Counter()
+        """How often it was lost, or a book was not right, by the reason of the gap."""
+        self.refusal = ""
+        """What the venue refused last, in its words."""
         self._dialect = dialect
         self._plan = plan
         self._http = http
@@ -127,6 +131,7 @@ class Connection:
                 log.warning("%s: %s (%s); connecting anew in %.1f s", self._name, lost.reason.name, lost, pause_s)
                 if self.connected:
                     self._say(FeedGap(reason=lost.reason, symbols=self._plan.symbols, detail=str(lost)[:200]))
+                    self.refusal = ""
                 self.connected = False
                 await asyncio.sleep(pause_s)
 
@@ -232,6 +237,7 @@ class Connection:
                     self._say(action.event)
                 case Complain():
                     log.error("%s: the venue %s", self._name, action.text)
+                    self.refusal = action.text
                 case Fetch():
                     task = asyncio.create_task(self._fetch(session, action))
                     self._fetches.add(task)
@@ -253,6 +259,8 @@ class Connection:
             self._trouble = lost
 
     def _say(self, event: FeedEvent) -> None:
+        if isinstance(event, FeedGap):
+            self.losses[event.reason.name] += 1
         self._outlet.put(FeedMessage(self._clock(), event))
 
 

@@ -21,13 +21,15 @@ from tapeline.connectors.venues.command import STOPPED, stop_at_signal
 from tapeline.connectors.venues.live.contract import Dialect, StreamKind
 from tapeline.connectors.venues.live.dialects import DIALECTS, faults
 from tapeline.schemas import SettingsError
+from tapeline.streams.feeds import FeedFile, FeedRow
+from tapeline.streams.home import Home
 from tapeline.streams.settings import Settings, VenueSettings, kafka_bootstrap
 from tapeline.streams.settings_check import Sources
 
 if TYPE_CHECKING:
     from tapeline.connectors.venues.live.service import LiveConnection
 
-PLAIN_SECONDS, SHOWN_SECONDS = 5.0, 0.5
+PLAIN_SECONDS, SHOWN_SECONDS, PUBLISH_SECONDS = 5.0, 0.5, 1.0
 GIL_SECONDS = 0.0001
 """The loop and the producer's thread take turns; at the default 5 ms a record waits for the other's turn to end."""
 
@@ -94,6 +96,7 @@ async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, p
     showing: list[asyncio.Task[None]] = []
 
     def show(live: "list[LiveConnection]") -> None:
+        showing.append(loop.create_task(_publish(live, FeedFile(Home.at(settings.home)))))
         if not quiet:
             lines = plain or not sys.stderr.isatty()
             showing.append(loop.create_task(_lines(live) if lines else _table(live)))
@@ -111,12 +114,22 @@ async def _read(settings: Settings, dialect: Dialect, asked: VenueSettings, *, p
     return STOPPED
 
 
+async def _publish(live: "list[LiveConnection]", file: FeedFile) -> None:
+    """Let `tapeline status` see the connections."""
+    rates = _Rates(live)
+    with file.there():
+        while True:
+            file.write(rates.rows())
+            await asyncio.sleep(PUBLISH_SECONDS)
+
+
 async def _lines(live: "list[LiveConnection]") -> None:
     rates = _Rates(live)
     while True:
         await asyncio.sleep(PLAIN_SECONDS)
-        for cells in rates.rows():
-            click.echo("{}: {}, {} messages, {}/s, {} waiting".format(*cells), err=True)
+        for row in rates.rows():
+            line = f"{row.source}: {row.state}, {row.messages:,} messages, {row.messages_per_second:,.0f}/s, "
+            click.echo(f"{line}{row.waiting:,} waiting", err=True)
 
 
 async def _table(live: "list[LiveConnection]") -> None:
@@ -124,8 +137,9 @@ async def _table(live: "list[LiveConnection]") -> None:
     with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as view:
         while True:
             table = Table("connection", "state", "messages", "a second", "waiting")
-            for cells in rates.rows():
-                table.add_row(*cells)
+            for row in rates.rows():
+                numbers = f"{row.messages:,}", f"{row.messages_per_second:,.0f}", f"{row.waiting:,}"
+                table.add_row(row.source, row.state, *numbers)
             view.update(table, refresh=True)
             await asyncio.sleep(SHOWN_SECONDS)
 
@@ -138,12 +152,22 @@ class _Rates:
         self._before: dict[str, int] = {}
         self._looked_s = time.monotonic()
 
-    def rows(self) -> Sequence[tuple[str, str, str, str, str]]:
+    def rows(self) -> Sequence[FeedRow]:
         now_s = time.monotonic()
         seconds, self._looked_s = max(now_s - self._looked_s, 1e-3), now_s
         rows = []
         for one in self._live:
             rate = (one.messages - self._before.get(one.source, 0)) / seconds
             self._before[one.source] = one.messages
-            rows.append((one.source, one.state, f"{one.messages:,}", f"{max(rate, 0):,.0f}", f"{one.waiting:,}"))
+            row = FeedRow(
+                one.source,
+                one.state,
+                one.messages,
+                max(rate, 0.0),
+                one.waiting,
+                one.losses,
+                one.unlisted,
+                one.refusal,
+            )
+            rows.append(row)
         return rows

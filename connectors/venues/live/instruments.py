@@ -7,7 +7,7 @@ many processes may do it.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
 import orjson
@@ -25,17 +25,30 @@ DECIMALS = ("multiplier", "tick", "lot")
 
 
 async def keep_described(
-    dialect: Dialect, base: str, symbols: Sequence[str], rest: Rest, registry: Registry, producer: Producer
+    dialect: Dialect,
+    base: str,
+    symbols: Sequence[str],
+    rest: Rest,
+    registry: Registry,
+    producer: Producer,
+    unlisted: Callable[[Sequence[str]], None],
 ) -> None:
-    """Describe the instruments now and then, until cancelled. base: what its REST's paths begin with."""
+    """Describe the instruments now and then, until cancelled.
+
+    base: what its REST's paths begin with; unlisted: told which symbols are in none of the venue's lists.
+    """
     while True:
         infos: dict[str, InstrumentInfo] = {}
+        lists = 0
         async for url, body in listings(dialect, base, rest):
             try:
                 infos |= {info.symbol: info for info in read_listing(dialect, body)}
+                lists += 1
             except ValueError as error:
                 log.warning("%s: %s", url, error)
         missing = [symbol for symbol in symbols if symbol not in infos]
+        if infos and lists == len(dialect.instruments):
+            unlisted(missing)
         if infos and missing:
             log.warning("%s does not list %s; is that its spelling?", dialect.venue, ", ".join(missing[:20]))
         known = {f"{dialect.venue}:{symbol}": infos[symbol] for symbol in symbols if symbol in infos}

@@ -10,9 +10,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 
@@ -47,6 +48,16 @@ class LiveConnection:
     epoch: int = 0
     messages: int = 0
     waiting: int = 0
+    losses: Mapping[str, int] = field(default_factory=dict)
+    refusal: str = ""
+    unlisted: tuple[str, ...] = ()
+    """Symbols that the venue does not list."""
+
+    def follow(self, connection: Connection, feed: Feed) -> None:
+        """Take the numbers of the connection under way."""
+        self.state = "connected" if connection.connected else "connecting"
+        self.messages, self.waiting = feed.messages, feed.waiting
+        self.losses, self.refusal = dict(connection.losses), connection.refusal
 
 
 @asynccontextmanager
@@ -86,13 +97,16 @@ async def run_live(
             rest = Rest(http, dialect.fetches_per_second, key_headers(dialect, venue))
             pace = Pace(dialect.connects_per_second)
             base = venue.rest or dialect.rest
-            describing = keep_described(dialect, base, venue.symbols, rest, registry, producer)
+            of_venue: list[LiveConnection] = []
+            unlisted = partial(_note_unlisted, of_venue)
+            describing = keep_described(dialect, base, venue.symbols, rest, registry, producer, unlisted)
             keeping.append(group.create_task(describing))
             for plan in plans(dialect, venue):
                 shown = LiveConnection(f"{dialect.venue}/{plan.connection}", plan)
-                live.append(shown)
+                of_venue.append(shown)
                 serve = _Served(settings, dialect, venue, shown, producer, keeper, http, rest, pace, partitions)
                 serving.append(group.create_task(serve.run(stop)))
+            live += of_venue
         on_start(live)
         await asyncio.wait(serving)
         for task in keeping:
@@ -101,6 +115,11 @@ async def run_live(
         keeper.close()
         registry.close()
     return live
+
+
+def _note_unlisted(connections: Sequence[LiveConnection], symbols: Sequence[str]) -> None:
+    for one in connections:
+        one.unlisted = tuple(symbol for symbol in one.plan.symbols if symbol in symbols)
 
 
 def silence_s(dialect: Dialect, venue: VenueSettings) -> float:
@@ -171,8 +190,7 @@ class _Served:
         self.shown.epoch = epoch
         try:
             while not stopping.done() and not self.keeper.lost(source):
-                self.shown.state = "connected" if connection.connected else "connecting"
-                self.shown.messages, self.shown.waiting = feed.messages, feed.waiting
+                self.shown.follow(connection, feed)
                 done, _ = await asyncio.wait((*work, stopping), timeout=TIMER_S, return_when=asyncio.FIRST_COMPLETED)
                 for task in done & set(work):
                     task.result()  # raises: they never end by themselves
