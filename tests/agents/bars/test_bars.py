@@ -112,6 +112,15 @@ def test_a_gap_after_a_bar_was_said_says_it_again() -> None:
     assert (bar["flags"], bar["revision"]) == (BarFlag.PARTIAL, 1)
 
 
+def test_a_late_trade_while_the_revision_of_a_gap_waits_is_late() -> None:
+    made = seen_before(series(grace_ns=5 * SECOND_NS))
+    made.add(minute((1, 10, 1)), at(1))
+    made.add(minute((65, GapReason.SILENCE, 0), kind=Kind.GAP), at(65))
+    made.add(minute((2, 11, 1), (3, 12, 1), recv=[66, 66]), at(66))
+    [bar] = made.add(minute(), at(71)).bars
+    assert (bar["flags"], bar["revision"], bar["trades"]) == (BarFlag.PARTIAL | BarFlag.LATE, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("interval", "closes"), [("2t", [(0, 20), (1, 40)]), ("3v", [(0, 20), (1, 30)]), ("50$", [(0, 20), (1, 30)])]
 )
