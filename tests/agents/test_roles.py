@@ -144,6 +144,29 @@ def test_signals_that_the_database_had_are_counted_at_their_lane() -> None:
     assert not role.database.repeats, "counted once"
 
 
+def test_what_was_written_of_a_partition_that_came_back_does_not_go_backwards() -> None:
+    """It was lost while its batch was on its way, and others wrote more meanwhile."""
+    role: Any = Persist(SETTINGS)
+    role.gather_seconds = 0
+    role.start_at(1, 0)
+
+    async def write(partition: int, batch: Batch[Any]) -> None:
+        role.forget([partition])
+        role._gathered[partition] = role._written[partition] = 100
+
+    async def run() -> None:
+        role.write = write
+        role._written[1] = 0
+        await role.gather(1, 8, None)
+        role.start(role._write_all(), "writer")
+        await role._wrote.wait()
+        role._tasks[0].cancel()
+        await asyncio.wait(role._tasks)
+
+    asyncio.run(run())
+    assert role._written == {1: 100}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
