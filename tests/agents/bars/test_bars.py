@@ -1,12 +1,16 @@
 """Each rule of docs/bars.md on a few trades."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from tapeline.agents.bars import cut
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.bars import BarSeries
-from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Ticks
+from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Lane, TickFrame, Ticks
 from tapeline.schemas.interval import Interval
+from tapeline.streams.frame_reader import BarFrameReader
 from tests.agents.bars.ticks import SECOND_NS, START_NS, resolve, trades
 
 MINUTE_NS = 60 * SECOND_NS
@@ -172,3 +176,21 @@ def test_a_clock_that_jumps_says_every_bar_at_once_however_many() -> None:
     made.add(ticks, at(150))
     bars = made.add(ticks[:0], at(1000)).bars
     assert bars["number"].tolist() == list(range(FIRST_NS // SECOND_NS, FIRST_NS // SECOND_NS + 150))
+
+
+def test_more_instruments_are_another_stream_so_that_readers_take_their_history() -> None:
+    ticks = minute(*[(second, 10.0, 1.0) for second in range(0, 300, 10) for _ in (1, 2)])
+    ticks["instrument_id"] = [1, 2] * 30
+    reader, taken = BarFrameReader(), Counter[int]()
+    for instruments in (["sim:1"], ["sim:1", "sim:2"]):
+        spec = BarSpec(Interval.parse("1m"), instruments=instruments)
+        one = BarSeries(spec, resolve)
+        for offset in range(30):
+            frame = TickFrame(Lane(0, 0), offset, 0, at(10 * offset), ticks[2 * offset : 2 * offset + 2])
+            for _, made in cut(frame, spec.stream, one.on_record(offset, frame).bars, lambda number: 0):
+                if reader.take(made):
+                    taken.update(made.bars["instrument_id"].tolist())
+    assert taken == {1: 8, 2: 4}
+    assert BarSpec(Interval.parse("1m"), instruments=["b", "a"]).unit(3) == BarSpec(
+        Interval.parse("1m"), instruments=["a", "b"]
+    ).unit(3)
