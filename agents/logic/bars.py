@@ -3,6 +3,7 @@
 A `BarSeries` makes the bars of one interval for all instruments of a stream of frames. It does no I/O.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -33,11 +34,13 @@ from tapeline.schemas import (
     Bars,
     FrameFlag,
     Instrument,
+    Kind,
     Lane,
     Snapshot,
     TickFrame,
     Ticks,
     empty_bars,
+    empty_ticks,
 )
 from tapeline.schemas.interval import DAY_NS
 from tapeline.streams.frame_reader import FrameReader
@@ -109,13 +112,14 @@ class BarSeries:
     def on_record(self, offset: int, frame: TickFrame) -> Made:
         """Take the frame at `offset` of the input; return the bars that it completes or revises.
 
-        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Raises what
-        `resolve` raises about an instrument that is met for the first time: the frame is not taken, call again.
+        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Where records
+        before it are missing (retention removed them), everything had a gap. Raises what `resolve` raises about an
+        instrument that is met for the first time: the frame is not taken, call again.
         """
         if offset < self.next_offset:
             return Made()
         self._meet_all(frame.ticks)
-        self.next_offset = offset + 1
+        self._pass(offset)
         if not self.reader.take(frame):
             return Made()
         return self.add(frame.ticks, frame.time_ns, more=bool(frame.flags & FrameFlag.MORE))
@@ -168,7 +172,22 @@ class BarSeries:
 
     def skip(self, offset: int) -> None:
         """Pass a record that is no frame."""
-        self.next_offset = max(self.next_offset, offset + 1)
+        if offset >= self.next_offset:
+            self._pass(offset)
+
+    def _pass(self, offset: int) -> None:
+        """Note that the record at `offset` is the newest; what is missing before it is a GAP of every instrument."""
+        is_whole = offset == self.next_offset or self.next_offset == 0
+        self.next_offset = offset + 1
+        if is_whole:
+            return
+        slots = self._slots[: len(self._instruments)]
+        # Those whose first tick is still to come have nothing that could miss any.
+        begun = slots["since_ns"] != NEVER if self.spec.interval.kind is BarKind.TIME else slots["number"] > 0
+        gaps = empty_ticks(int(begun.sum()))
+        gaps["kind"], gaps["ts_recv_ns"] = Kind.GAP, self._clock[NOW]
+        gaps["instrument_id"] = [one for one, _ in itertools.compress(self._instruments, begun)]
+        self.add(gaps, int(self._clock[NOW]), more=True)  # nothing is said, as the clock stands still
 
     def _run(self, ticks: Ticks, at: int, time_ns: int, more: bool) -> tuple[int, int, int, int]:
         size, kind = self.spec.interval.size, self.spec.interval.kind

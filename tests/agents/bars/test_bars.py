@@ -8,7 +8,7 @@ import pytest
 from tapeline.agents.bars import cut
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.bars import BarSeries
-from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Lane, TickFrame, Ticks
+from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Lane, Snapshot, TickFrame, Ticks
 from tapeline.schemas.interval import Interval
 from tapeline.streams.frame_reader import BarFrameReader
 from tests.agents.bars.ticks import SECOND_NS, START_NS, resolve, trades
@@ -194,3 +194,28 @@ def test_more_instruments_are_another_stream_so_that_readers_take_their_history(
     assert BarSpec(Interval.parse("1m"), instruments=["b", "a"]).unit(3) == BarSpec(
         Interval.parse("1m"), instruments=["a", "b"]
     ).unit(3)
+
+
+@pytest.mark.parametrize("is_frame", [True, False])
+@pytest.mark.parametrize(("interval", "said"), [("1m", [0, BarFlag.PARTIAL, 0]), ("2t", [0, BarFlag.PARTIAL, 0])])
+def test_records_that_were_removed_are_a_gap_of_every_instrument(
+    interval: str, said: list[int], is_frame: bool
+) -> None:
+    def frame(offset: int, ticks: Ticks) -> TickFrame:
+        return TickFrame(Lane(0, 0), offset, 0, int(ticks["ts_recv_ns"][-1]), ticks)
+
+    made = seen_before(series(interval))
+    first = minute((1, 10, 1), (2, 10, 1), (61, 10, 1))
+    bars = [made.on_record(7, frame(7, first)).bars]
+    made = BarSeries(made.spec, resolve, Snapshot.decode(made.snapshot().encode()))
+    if is_frame:
+        made.on_record(20, frame(20, minute((90, 0, 0), kind=Kind.QUOTE, instrument_id=2)))
+    else:
+        made.skip(20)
+    other = minute((121, 10, 1), (122, 10, 1), (181, 10, 1), (300, 10, 1), instrument_id=[2, 2, 2, 2])
+    for ticks in (minute((91, 11, 1), (122, 11, 1), (122, 11, 1)), other):
+        bars.append(made.on_record(made.next_offset, frame(made.next_offset, ticks)).bars)
+    every = np.concatenate(bars)
+    assert flags(every[every["instrument_id"] == 1])[:3] == said
+    whole = flags(every[every["instrument_id"] == 2])
+    assert whole[-1] == 0, "it was not there before"
