@@ -4,6 +4,7 @@ A `BarSeries` makes the bars of one interval for all instruments of a stream of 
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,7 +26,7 @@ from tapeline.agents.logic.bar_records import (
     WIDEN,
 )
 from tapeline.agents.logic.bar_spec import BarSpec
-from tapeline.agents.logic.sessions import segments
+from tapeline.agents.logic.sessions import CalendarError, segments
 from tapeline.connectors.venues.slots import SlotTable, place
 from tapeline.schemas import (
     BAR,
@@ -44,6 +45,8 @@ from tapeline.schemas import (
 )
 from tapeline.schemas.interval import DAY_NS
 from tapeline.streams.frame_reader import FrameReader
+
+log = logging.getLogger(__name__)
 
 Resolve = Callable[[int], Instrument]
 """instrument id -> its record, as the registry says; raises when it does not know."""
@@ -67,6 +70,8 @@ class SavedMeta(TypedDict):
     """(lane, origin offset, part)"""
     instruments: list[tuple[int, str | None]]
     """(id, calendar) of the selected instruments, by slot"""
+    unusable: list[int]
+    """Ids of those whose record names a session that cannot be used"""
     clock: list[int]
     counts: list[int]
     slots: int
@@ -85,6 +90,7 @@ class BarSeries:
         self._time_bars, self._count_bars = kernels()
         self._table = SlotTable()
         self._instruments: list[tuple[int, str | None]] = []  # (id, calendar) of those selected, by slot
+        self._unusable: list[int] = []
         self._begins: dict[str, tuple[int, int]] = {}  # calendar -> where its segments lie
         self._segments = np.zeros(0, SEGMENT)
         self._slots = np.zeros(16, SLOT)
@@ -164,6 +170,7 @@ class BarSeries:
         meta: SavedMeta = {
             "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
             "instruments": self._instruments.copy(),
+            "unusable": self._unusable.copy(),
             "clock": self._clock.tolist(),
             "counts": self._counts.tolist(),
             "slots": slots.nbytes,
@@ -214,19 +221,32 @@ class BarSeries:
         instrument = self._resolve(instrument_id)
         slot = NOT_SELECTED
         if any(fnmatchcase(instrument.name, pattern) for pattern in self.spec.instruments):
-            slot = self._select(instrument_id, self.spec.calendar_of(instrument))
+            slot = self._choose(instrument)
         self._table.add([instrument_id], [slot])
 
+    def _choose(self, instrument: Instrument) -> int:
+        """Make a slot for an instrument that is wanted, unless its record names a session that cannot be used."""
+        calendar = self.spec.calendar_of(instrument)
+        try:
+            return self._select(instrument.id, calendar)
+        except CalendarError as error:
+            if instrument.session is None:  # the settings': whoever made the spec has to know
+                raise
+            log.error("no %s bars of %s, whose session is %s: %s", self.spec.interval, instrument.name, calendar, error)
+            # It is remembered, as its record may be corrected: what there is must not depend on a restart.
+            self._unusable.append(instrument.id)
+            return NOT_SELECTED
+
     def _select(self, instrument_id: int, calendar: str | None) -> int:
-        """Make a slot for an instrument."""
+        """Make a slot for an instrument; raise CalendarError, and there is none."""
+        begin, end = (0, 0) if calendar is None else self._load(calendar)
         slot = len(self._instruments)
         self._instruments.append((instrument_id, calendar))
         if slot == len(self._slots):
             self._slots = np.concatenate([self._slots, np.zeros_like(self._slots)])
             self._live = np.concatenate([self._live, np.zeros_like(self._live)])
         self._slots[slot]["since_ns"] = NEVER
-        if calendar is not None:
-            self._slots[slot]["segments_begin"], self._slots[slot]["segments_end"] = self._load(calendar)
+        self._slots[slot]["segments_begin"], self._slots[slot]["segments_end"] = begin, end
         return slot
 
     def _load(self, calendar: str) -> tuple[int, int]:
@@ -242,7 +262,16 @@ class BarSeries:
         self.next_offset = snapshot.next_offset
         self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, calendar in meta["instruments"]:
-            self._table.add([instrument_id], [self._select(instrument_id, calendar)])
+            try:
+                slot = self._select(instrument_id, calendar)
+            except CalendarError as error:  # it could be used when the state was saved
+                log.error("no more %s bars of instrument %d: %s", self.spec.interval, instrument_id, error)
+                self._select(instrument_id, None)  # what it has is said
+                self._instruments[-1] = instrument_id, calendar
+                slot = NOT_SELECTED
+            self._table.add([instrument_id], [slot])
+        self._unusable = list(meta["unusable"])
+        self._table.add(self._unusable, [NOT_SELECTED] * len(self._unusable))
         slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT).copy()
         for name in ("segments_begin", "segments_end"):  # where they lie is this process's affair
             slots[name] = self._slots[name][: len(slots)]

@@ -171,6 +171,11 @@ def test_what_was_written_of_a_partition_that_came_back_does_not_go_backwards() 
     ("text", "fault"),
     [
         ('[bars.calendars]\nlean = "NYSE2"', ":2: bars.calendars.lean: 'NYSE2' is no exchange calendar"),
+        ('[bars.calendars]\nlean = "XTAE"', ":2: bars.calendars.lean: the exchange calendar XTAE cannot be used: "),
+        (
+            '[bars]\ncalendars = {x = "ASEX"}',
+            ":2: bars.calendars.x: the exchange calendar ASEX cannot be used: NotImpl",
+        ),
         ('[database]\nstore_bars = ["*"]', ":2: database.store_bars: no bars are made: set [bars] intervals"),
     ],
 )
