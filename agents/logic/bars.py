@@ -28,6 +28,7 @@ from tapeline.agents.logic.bar_records import (
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.sessions import CalendarError, segments
 from tapeline.connectors.venues.slots import SlotTable, place
+from tapeline.connectors.venues.zstandard import zstd
 from tapeline.schemas import (
     BAR,
     BarFlag,
@@ -40,6 +41,7 @@ from tapeline.schemas import (
     Snapshot,
     TickFrame,
     Ticks,
+    VersionError,
     empty_bars,
     empty_ticks,
 )
@@ -50,6 +52,9 @@ log = logging.getLogger(__name__)
 
 Resolve = Callable[[int], Instrument]
 """instrument id -> its record, as the registry says; raises when it does not know."""
+
+LAYOUT = 1
+"""Counts up when a snapshot is laid out in another way: SLOT and LIVE, or what `SavedMeta` says."""
 
 LEFT_OUT = ("snapshot", "outlier", "repeat", "outside", "too late")
 """Why a trade is in no bar, in the order of the kernel's counts."""
@@ -66,6 +71,8 @@ class Made:
 class SavedMeta(TypedDict):
     """What a snapshot holds beside the bars, as JSON gives it back. Lanes are packed."""
 
+    layout: int
+    """LAYOUT"""
     marks: list[tuple[int, int, int]]
     """(lane, origin offset, part)"""
     instruments: list[tuple[int, str | None]]
@@ -75,13 +82,15 @@ class SavedMeta(TypedDict):
     clock: list[int]
     counts: list[int]
     slots: int
-    """Bytes of SLOT records at the begin of the payload; LIVE records follow."""
+    """Bytes of SLOT records at the begin of the payload, which is packed by zstd; the fields of LIVE records follow,
+    one after the other."""
 
 
 class BarSeries:
     """The bars of one interval: what is open, what can still be revised, lane marks and next offset, saved as one.
 
-    resolve: called once for each instrument, when it is met first.
+    resolve: called once for each instrument, when it is met first. Raises VersionError if the snapshot is of another
+    layout.
     """
 
     def __init__(self, spec: BarSpec, resolve: Resolve, snapshot: Snapshot | None = None) -> None:
@@ -165,9 +174,13 @@ class BarSeries:
 
     def snapshot(self) -> Snapshot:
         """Return everything that the next record's outcome depends on."""
-        slots = self._slots[: len(self._instruments)]
-        live = [self._live[number, :count].tobytes() for number, count in enumerate(slots["bars"].tolist())]
+        slots = self._slots[: len(self._instruments)].copy()
+        slots[["segments_begin", "segments_end"]] = 0  # where they lie is this process's affair
+        live = np.concatenate(
+            [self._live[:0, 0], *(self._live[number, :count] for number, count in enumerate(slots["bars"].tolist()))]
+        )
         meta: SavedMeta = {
+            "layout": LAYOUT,
             "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
             "instruments": self._instruments.copy(),
             "unusable": self._unusable.copy(),
@@ -175,7 +188,9 @@ class BarSeries:
             "counts": self._counts.tolist(),
             "slots": slots.nbytes,
         }
-        return Snapshot(self.next_offset, self.time_ns, dict(meta), slots.tobytes() + b"".join(live))
+        # By field it packs better: to a quarter of its size.
+        payload = zstd.compress(b"".join((slots.tobytes(), *(live[name].tobytes() for name in LIVE.names or ()))))
+        return Snapshot(self.next_offset, self.time_ns, dict(meta), payload)
 
     def skip(self, offset: int) -> None:
         """Pass a record that is no frame."""
@@ -258,7 +273,9 @@ class BarSeries:
         return self._begins[calendar]
 
     def _restore(self, snapshot: Snapshot) -> None:
-        meta = cast(SavedMeta, snapshot.meta)
+        if (layout := snapshot.meta.get("layout")) != LAYOUT:
+            raise VersionError(f"bars are saved in layout {layout}, this program reads layout {LAYOUT}")
+        meta, payload = cast(SavedMeta, snapshot.meta), zstd.decompress(snapshot.payload)
         self.next_offset = snapshot.next_offset
         self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, calendar in meta["instruments"]:
@@ -272,11 +289,15 @@ class BarSeries:
             self._table.add([instrument_id], [slot])
         self._unusable = list(meta["unusable"])
         self._table.add(self._unusable, [NOT_SELECTED] * len(self._unusable))
-        slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT).copy()
-        for name in ("segments_begin", "segments_end"):  # where they lie is this process's affair
+        slots: Any = np.frombuffer(payload[: meta["slots"]], SLOT).copy()
+        for name in ("segments_begin", "segments_end"):
             slots[name] = self._slots[name][: len(slots)]
         self._slots[: len(slots)] = slots
-        live: Any = np.frombuffer(snapshot.payload[meta["slots"] :], LIVE)
+        live: Any = np.zeros(slots["bars"].sum(), LIVE)
+        at = meta["slots"]
+        for name in LIVE.names or ():
+            live[name] = np.frombuffer(payload, LIVE[name], len(live), at)
+            at += live[name].nbytes
         while slots["bars"].max(initial=0) > self._live.shape[1]:
             self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)
         done = 0

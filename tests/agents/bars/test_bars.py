@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tapeline.agents.bars import cut
+from tapeline.agents.bars_config import KEPT_BARS_MAX
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.bars import BarSeries
 from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Lane, Snapshot, TickFrame, Ticks
+from tapeline.schemas.frames import RECORD_BYTES_MAX
 from tapeline.schemas.interval import Interval
 from tapeline.streams.frame_reader import BarFrameReader
 from tests.agents.bars.ticks import SECOND_NS, START_NS, resolve, trades
@@ -219,3 +221,21 @@ def test_records_that_were_removed_are_a_gap_of_every_instrument(
     assert flags(every[every["instrument_id"] == 1])[:3] == said
     whole = flags(every[every["instrument_id"] == 2])
     assert whole[-1] == 0, "it was not there before"
+
+
+def test_so_many_bars_as_the_settings_allow_fit_a_snapshot_of_thousands_of_instruments() -> None:
+    """200 instruments are measured, for 3,000."""
+    random, count = np.random.default_rng(1), 200
+    made = BarSeries(BarSpec(Interval.parse("1s"), grace_ns=0, revise_bars=KEPT_BARS_MAX), resolve)
+    ticks = minute(*[(0.0, 1.0, 1.0)] * 3 * count, side=random.choice([-1, 1], 3 * count))
+    ticks["instrument_id"] = np.arange(3 * count) // 3 + 3_000_000_000
+    prices = random.uniform(1, 1000, 3 * count)
+    for second in range(KEPT_BARS_MAX + 2):
+        prices += random.normal(0, 0.05, 3 * count)
+        ticks["price"], ticks["size"] = prices.round(2), random.exponential(1, 3 * count).round(5)
+        ticks["ts_event_ns"] = at(second) + np.sort(random.integers(0, 1_000_000, 3 * count)) * 1000
+        ticks["ts_recv_ns"] = ticks["ts_event_ns"] + 1_000_000
+        made.add(ticks, int(ticks["ts_recv_ns"][-1]))
+    saved = made.snapshot()
+    assert len(saved.encode()) * 3000 / count < RECORD_BYTES_MAX
+    assert BarSeries(made.spec, resolve, saved).snapshot() == saved
