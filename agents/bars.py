@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from tapeline.agents.bars_config import specs
+from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.bars import BarSeries, Made
 from tapeline.schemas import (
     BarFrame,
@@ -19,6 +20,7 @@ from tapeline.schemas import (
     Rejected,
     RejectOrigin,
     RejectReason,
+    Snapshot,
     TickFrame,
     VersionError,
     partition_of,
@@ -38,6 +40,10 @@ class BarMaker(Role):
 
     name = "bars"
     input = TICKS
+    remedy = (
+        "Set [bars] revise_bars or grace_seconds lower, name fewer [bars] instruments, or spread them over more "
+        "partitions of topic ticks"
+    )
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -64,10 +70,18 @@ class BarMaker(Role):
         for partition in partitions:
             found = snapshots[partition]
             self._series[partition] = [
-                BarSeries(spec, self._registry.instrument, found.get(spec.unit(partition))) for spec in self._specs
+                self._begin(spec, partition, found.get(spec.unit(partition))) for spec in self._specs
             ]
             starts[partition] = min(self.expected(partition).values())
         return starts
+
+    def _begin(self, spec: BarSpec, partition: int, snapshot: Snapshot | None) -> BarSeries:
+        """Make a series from its newest snapshot; from the first record if it is of another layout."""
+        try:
+            return BarSeries(spec, self._registry.instrument, snapshot)
+        except VersionError as error:
+            self.store.refuse(partition, spec.unit(partition), error)
+            return BarSeries(spec, self._registry.instrument)
 
     def expected(self, partition: int) -> dict[str, int]:
         """Return the offset that each series on a partition expects next."""

@@ -134,17 +134,16 @@ def newest(found: Iterable[tuple[int, Bars]], select: Select) -> Bars:
 
     Of an instrument's bars of an interval, those of the stream that came last.
     """
-    kept: dict[tuple[int, int, float], dict[int, Any]] = {}
-    streams: dict[tuple[int, int, float], int] = defaultdict(int)
+    kept: dict[tuple[int, int, float], dict[int, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
+    streams: dict[tuple[int, int, float], int] = {}  # the newest; a stream may go on after others: none is forgotten
     for stream, bars in found:
         for bar in select(bars):
             name = (int(bar["instrument_id"]), int(bar["kind"]), float(bar["size"]))
-            if streams.get(name) != stream:
-                streams[name], kept[name] = stream, {}
-            before = kept[name].get(int(bar["number"]))
+            streams[name], numbered = stream, kept[name][stream]
+            before = numbered.get(int(bar["number"]))
             if before is None or before["revision"] <= bar["revision"]:
-                kept[name][int(bar["number"])] = bar.copy()
-    every = [bar for bars in kept.values() for bar in bars.values()]
+                numbered[int(bar["number"])] = bar.copy()
+    every = [bar for name, stream in streams.items() for bar in kept[name][stream].values()]
     return np.sort(np.array(every, BAR), order=["kind", "size", "instrument_id", "number"])
 
 

@@ -185,7 +185,8 @@ class KeepingRole(Role, Generic[Item, Store]):
                 self._taken.set()
                 await self.write(partition, batch)
                 if partition in self._written:
-                    self._written[partition] = batch.next_offset
+                    # One that was lost and came back while its batch was on its way may have more already.
+                    self._written[partition] = max(self._written[partition], batch.next_offset)
                     self.stats.partitions[partition].snapshot_time_ns = time.time_ns()
                 self._wrote.set()
 

@@ -46,6 +46,8 @@ class Role(ABC):
 
     name: ClassVar[str]
     input: ClassVar[Topic]
+    remedy: ClassVar[str] = "Spread its instruments over more partitions"
+    """What to do when its state is too large for a record."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -90,7 +92,7 @@ class Role(ABC):
         self.stats.producer = self._producer.stats
         self.topic_id = await asyncio.to_thread(_topic_id, self.kafka, self.input.name)
         self._rejected_partitions = await self._producer.partition_count(REJECTED.name)
-        self._store = StateStore(self.name, self.kafka, self._producer, self.topic_id)
+        self._store = StateStore(self.name, self.kafka, self._producer, self.topic_id, self.remedy)
 
     @abstractmethod
     async def load(self, partitions: frozenset[int]) -> dict[int, int]:

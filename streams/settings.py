@@ -329,7 +329,7 @@ class BarsSettings(Table):
     instruments: Annotated[tuple[Text, ...], Field(strict=False, min_length=1), AfterValidator(_can_match)] = ("*",)
     grace_seconds: float = Field(default=1.0, ge=0, le=3600)
     """A bar of time is complete so long after its end."""
-    revise_bars: int = Field(default=2, ge=0, le=1000)
+    revise_bars: int = Field(default=2, ge=0, le=60)
     """So many intervals longer, trades that come late revise it."""
     calendars: dict[Name, Text] = Field(default_factory=dict)
     """Venue -> exchange calendar, to whose sessions the bars of its instruments are aligned."""

@@ -156,10 +156,21 @@ class PartitionTail:
 
 
 class StateStore:
-    """Load and save the snapshots of one role. topic_id: Kafka's id of the input that the offsets belong to."""
+    """Load and save the snapshots of one role.
 
-    def __init__(self, role: str, properties: Mapping[str, str | int], producer: Producer, topic_id: str) -> None:
+    topic_id: Kafka's id of the input that the offsets belong to; remedy: what to do when one is too large.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        properties: Mapping[str, str | int],
+        producer: Producer,
+        topic_id: str,
+        remedy: str = "",
+    ) -> None:
         self._role = role
+        self._remedy = remedy
         self._topic_id = topic_id
         self._lock = threading.Lock()
         self._reader = LogReader(properties)
@@ -190,6 +201,11 @@ class StateStore:
         with self._lock:
             return self._reader.ends(where)
 
+    def refuse(self, partition: int, unit: str, error: TapelineError) -> None:
+        """Note that the newest snapshot of a unit says what the role cannot use, and tell the log."""
+        del self._newest[partition][unit]
+        self._note_refused(partition, unit, f"snapshot {self._role}/{unit} in {STATE.name}[{partition}]", error)
+
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop what is known of these partitions: whoever gets them next reads them from the start."""
         for partition in partitions:
@@ -206,8 +222,7 @@ class StateStore:
             record = replace(snapshot, meta={**snapshot.meta, "topic_id": self._topic_id}).encode()
         except FrameError as error:
             raise StateError(
-                f"the state of {self._role}/{unit} is too large to be saved ({error}). Spread its instruments over "
-                "more partitions"
+                f"the state of {self._role}/{unit} is too large to be saved ({error}). {self._remedy}"
             ) from error
         await self._producer.send(STATE.name, record, key=f"{self._role}/{unit}", partition=partition)
         return len(record)
@@ -244,8 +259,7 @@ class StateStore:
             snapshot = Snapshot.decode(value)
         except (FrameError, VersionError) as error:
             # An older snapshot is as good: it only means reading more again.
-            log.error("snapshot %s is refused: %s. Its state is made anew by reading again", where, error)
-            self.refused.setdefault(partition, {})[unit] = f"snapshot {where} is refused: {error}"
+            self._note_refused(partition, unit, f"snapshot {where}", error)
             return
         if snapshot.meta.get("topic_id") != self._topic_id:
             raise StateError(
@@ -256,3 +270,7 @@ class StateStore:
         newest[unit] = snapshot
         self.refused.get(partition, {}).pop(unit, None)
         self.saved_ns[partition] = self._reader.time_ms * 1_000_000
+
+    def _note_refused(self, partition: int, unit: str, what: str, error: TapelineError) -> None:
+        log.error("%s is refused: %s. Its state is made anew by reading again", what, error)
+        self.refused.setdefault(partition, {})[unit] = f"{what} is refused: {error}"

@@ -135,10 +135,10 @@ def _mark_gap(slot: Any, bars: Any, clock: Any, rules: Any) -> Any:
 def _add_one(tick: Any, time_ns: Any, bar: Any, rules: Any, clock: Any, counts: Any) -> Any:
     """Count a trade in a bar, which may have closed; return whether it did."""
     _, grace_ns, kept_ns = rules
-    if bar.due_ns == NEVER:
-        if bar.end_ns + kept_ns <= clock[NOW] or not _revise(bar, clock, grace_ns):
-            counts[TOO_LATE] += 1
-            return False
+    if bar.due_ns == NEVER and (bar.end_ns + kept_ns <= clock[NOW] or not _revise(bar, clock, grace_ns)):
+        counts[TOO_LATE] += 1
+        return False
+    if bar.revision > 0:  # it was said, though perhaps it waits to be said again for a gap
         bar.flags |= REVISED
     add(bar, tick, time_ns)
     return True
@@ -229,7 +229,8 @@ def _time_bars(
             at -= 1
         bar = live[numbers[i], max(at, 0)]
         is_there = at >= 0 and time_ns < bar.end_ns
-        if is_there and slot.gap == 0 and bar.due_ns != NEVER:
+        is_marked = bar.revision == 0 or bar.flags & REVISED
+        if is_there and slot.gap == 0 and bar.due_ns != NEVER and is_marked:
             begun, due_ns, start_ns, end_ns = i, clock[DUE], bar.start_ns, bar.end_ns
             state = load(slot, bar, clock[NOW])
             while i < len(ticks) and numbers[i] == numbers[begun]:

@@ -12,7 +12,7 @@ import xxhash
 from tapeline.schemas import BarKind, Instrument
 from tapeline.schemas.interval import Interval
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Counts up when the same ticks and settings give other bars."""
 
 
@@ -38,14 +38,18 @@ class BarSpec:
 
     @property
     def stream(self) -> int:
-        """Hash of everything that makes the bars what they are, 32 bits; which instruments there are is no part."""
-        rules = [RULES_VERSION, str(self.interval), self.grace_ns, self.revise_bars, sorted(self.calendars.items())]
+        """Hash of everything that makes the bars what they are, 32 bits.
+
+        That of which instruments there are, too: readers skip frames below their mark of a stream, and other
+        instruments make other frames of the same ticks.
+        """
+        calendars, instruments = sorted(self.calendars.items()), sorted(self.instruments)
+        rules = [RULES_VERSION, str(self.interval), self.grace_ns, self.revise_bars, calendars, instruments]
         return xxhash.xxh3_64_intdigest(orjson.dumps(rules)) % 2**32
 
     def unit(self, partition: int) -> str:
-        """Name of its snapshot: other rules or instruments are another unit."""
-        names = xxhash.xxh3_64_hexdigest(orjson.dumps(sorted(self.instruments)))[:8]
-        return f"{self.interval}/{self.stream:08x}/{names}/{partition}"
+        """Name of its snapshot: another stream is another unit."""
+        return f"{self.interval}/{self.stream:08x}/{partition}"
 
     def calendar_of(self, instrument: Instrument) -> str | None:
         """Return the exchange calendar of an instrument, None where none applies."""

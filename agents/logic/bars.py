@@ -3,6 +3,8 @@
 A `BarSeries` makes the bars of one interval for all instruments of a stream of frames. It does no I/O.
 """
 
+import itertools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,8 +26,9 @@ from tapeline.agents.logic.bar_records import (
     WIDEN,
 )
 from tapeline.agents.logic.bar_spec import BarSpec
-from tapeline.agents.logic.sessions import segments
+from tapeline.agents.logic.sessions import CalendarError, segments
 from tapeline.connectors.venues.slots import SlotTable, place
+from tapeline.connectors.venues.zstandard import zstd
 from tapeline.schemas import (
     BAR,
     BarFlag,
@@ -33,17 +36,25 @@ from tapeline.schemas import (
     Bars,
     FrameFlag,
     Instrument,
+    Kind,
     Lane,
     Snapshot,
     TickFrame,
     Ticks,
+    VersionError,
     empty_bars,
+    empty_ticks,
 )
 from tapeline.schemas.interval import DAY_NS
 from tapeline.streams.frame_reader import FrameReader
 
+log = logging.getLogger(__name__)
+
 Resolve = Callable[[int], Instrument]
 """instrument id -> its record, as the registry says; raises when it does not know."""
+
+LAYOUT = 1
+"""Counts up when a snapshot is laid out in another way: SLOT and LIVE, or what `SavedMeta` says."""
 
 LEFT_OUT = ("snapshot", "outlier", "repeat", "outside", "too late")
 """Why a trade is in no bar, in the order of the kernel's counts."""
@@ -60,20 +71,26 @@ class Made:
 class SavedMeta(TypedDict):
     """What a snapshot holds beside the bars, as JSON gives it back. Lanes are packed."""
 
+    layout: int
+    """LAYOUT"""
     marks: list[tuple[int, int, int]]
     """(lane, origin offset, part)"""
     instruments: list[tuple[int, str | None]]
     """(id, calendar) of the selected instruments, by slot"""
+    unusable: list[int]
+    """Ids of those whose record names a session that cannot be used"""
     clock: list[int]
     counts: list[int]
     slots: int
-    """Bytes of SLOT records at the begin of the payload; LIVE records follow."""
+    """Bytes of SLOT records at the begin of the payload, which is packed by zstd; the fields of LIVE records follow,
+    one after the other."""
 
 
 class BarSeries:
     """The bars of one interval: what is open, what can still be revised, lane marks and next offset, saved as one.
 
-    resolve: called once for each instrument, when it is met first.
+    resolve: called once for each instrument, when it is met first. Raises VersionError if the snapshot is of another
+    layout.
     """
 
     def __init__(self, spec: BarSpec, resolve: Resolve, snapshot: Snapshot | None = None) -> None:
@@ -82,6 +99,7 @@ class BarSeries:
         self._time_bars, self._count_bars = kernels()
         self._table = SlotTable()
         self._instruments: list[tuple[int, str | None]] = []  # (id, calendar) of those selected, by slot
+        self._unusable: list[int] = []
         self._begins: dict[str, tuple[int, int]] = {}  # calendar -> where its segments lie
         self._segments = np.zeros(0, SEGMENT)
         self._slots = np.zeros(16, SLOT)
@@ -109,13 +127,14 @@ class BarSeries:
     def on_record(self, offset: int, frame: TickFrame) -> Made:
         """Take the frame at `offset` of the input; return the bars that it completes or revises.
 
-        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Raises what
-        `resolve` raises about an instrument that is met for the first time: the frame is not taken, call again.
+        A frame seen before (a duplicate of its lane) and an offset already in the state change nothing. Where records
+        before it are missing (retention removed them), everything had a gap. Raises what `resolve` raises about an
+        instrument that is met for the first time: the frame is not taken, call again.
         """
         if offset < self.next_offset:
             return Made()
         self._meet_all(frame.ticks)
-        self.next_offset = offset + 1
+        self._pass(offset)
         if not self.reader.take(frame):
             return Made()
         return self.add(frame.ticks, frame.time_ns, more=bool(frame.flags & FrameFlag.MORE))
@@ -155,20 +174,42 @@ class BarSeries:
 
     def snapshot(self) -> Snapshot:
         """Return everything that the next record's outcome depends on."""
-        slots = self._slots[: len(self._instruments)]
-        live = [self._live[number, :count].tobytes() for number, count in enumerate(slots["bars"].tolist())]
+        slots = self._slots[: len(self._instruments)].copy()
+        slots[["segments_begin", "segments_end"]] = 0  # where they lie is this process's affair
+        live = np.concatenate(
+            [self._live[:0, 0], *(self._live[number, :count] for number, count in enumerate(slots["bars"].tolist()))]
+        )
         meta: SavedMeta = {
+            "layout": LAYOUT,
             "marks": [(lane.pack(), *mark) for lane, mark in self.reader.marks.items()],
             "instruments": self._instruments.copy(),
+            "unusable": self._unusable.copy(),
             "clock": self._clock.tolist(),
             "counts": self._counts.tolist(),
             "slots": slots.nbytes,
         }
-        return Snapshot(self.next_offset, self.time_ns, dict(meta), slots.tobytes() + b"".join(live))
+        # By field it packs better: to a quarter of its size.
+        payload = zstd.compress(b"".join((slots.tobytes(), *(live[name].tobytes() for name in LIVE.names or ()))))
+        return Snapshot(self.next_offset, self.time_ns, dict(meta), payload)
 
     def skip(self, offset: int) -> None:
         """Pass a record that is no frame."""
-        self.next_offset = max(self.next_offset, offset + 1)
+        if offset >= self.next_offset:
+            self._pass(offset)
+
+    def _pass(self, offset: int) -> None:
+        """Note that the record at `offset` is the newest; what is missing before it is a GAP of every instrument."""
+        is_whole = offset == self.next_offset or self.next_offset == 0
+        self.next_offset = offset + 1
+        if is_whole:
+            return
+        slots = self._slots[: len(self._instruments)]
+        # Those whose first tick is still to come have nothing that could miss any.
+        begun = slots["since_ns"] != NEVER if self.spec.interval.kind is BarKind.TIME else slots["number"] > 0
+        gaps = empty_ticks(int(begun.sum()))
+        gaps["kind"], gaps["ts_recv_ns"] = Kind.GAP, self._clock[NOW]
+        gaps["instrument_id"] = [one for one, _ in itertools.compress(self._instruments, begun)]
+        self.add(gaps, int(self._clock[NOW]), more=True)  # nothing is said, as the clock stands still
 
     def _run(self, ticks: Ticks, at: int, time_ns: int, more: bool) -> tuple[int, int, int, int]:
         size, kind = self.spec.interval.size, self.spec.interval.kind
@@ -195,19 +236,32 @@ class BarSeries:
         instrument = self._resolve(instrument_id)
         slot = NOT_SELECTED
         if any(fnmatchcase(instrument.name, pattern) for pattern in self.spec.instruments):
-            slot = self._select(instrument_id, self.spec.calendar_of(instrument))
+            slot = self._choose(instrument)
         self._table.add([instrument_id], [slot])
 
+    def _choose(self, instrument: Instrument) -> int:
+        """Make a slot for an instrument that is wanted, unless its record names a session that cannot be used."""
+        calendar = self.spec.calendar_of(instrument)
+        try:
+            return self._select(instrument.id, calendar)
+        except CalendarError as error:
+            if instrument.session is None:  # the settings': whoever made the spec has to know
+                raise
+            log.error("no %s bars of %s, whose session is %s: %s", self.spec.interval, instrument.name, calendar, error)
+            # It is remembered, as its record may be corrected: what there is must not depend on a restart.
+            self._unusable.append(instrument.id)
+            return NOT_SELECTED
+
     def _select(self, instrument_id: int, calendar: str | None) -> int:
-        """Make a slot for an instrument."""
+        """Make a slot for an instrument; raise CalendarError, and there is none."""
+        begin, end = (0, 0) if calendar is None else self._load(calendar)
         slot = len(self._instruments)
         self._instruments.append((instrument_id, calendar))
         if slot == len(self._slots):
             self._slots = np.concatenate([self._slots, np.zeros_like(self._slots)])
             self._live = np.concatenate([self._live, np.zeros_like(self._live)])
         self._slots[slot]["since_ns"] = NEVER
-        if calendar is not None:
-            self._slots[slot]["segments_begin"], self._slots[slot]["segments_end"] = self._load(calendar)
+        self._slots[slot]["segments_begin"], self._slots[slot]["segments_end"] = begin, end
         return slot
 
     def _load(self, calendar: str) -> tuple[int, int]:
@@ -219,16 +273,31 @@ class BarSeries:
         return self._begins[calendar]
 
     def _restore(self, snapshot: Snapshot) -> None:
-        meta = cast(SavedMeta, snapshot.meta)
+        if (layout := snapshot.meta.get("layout")) != LAYOUT:
+            raise VersionError(f"bars are saved in layout {layout}, this program reads layout {LAYOUT}")
+        meta, payload = cast(SavedMeta, snapshot.meta), zstd.decompress(snapshot.payload)
         self.next_offset = snapshot.next_offset
         self.reader = FrameReader({Lane.unpack(lane): (origin, part) for lane, origin, part in meta["marks"]})
         for instrument_id, calendar in meta["instruments"]:
-            self._table.add([instrument_id], [self._select(instrument_id, calendar)])
-        slots: Any = np.frombuffer(snapshot.payload[: meta["slots"]], SLOT).copy()
-        for name in ("segments_begin", "segments_end"):  # where they lie is this process's affair
+            try:
+                slot = self._select(instrument_id, calendar)
+            except CalendarError as error:  # it could be used when the state was saved
+                log.error("no more %s bars of instrument %d: %s", self.spec.interval, instrument_id, error)
+                self._select(instrument_id, None)  # what it has is said
+                self._instruments[-1] = instrument_id, calendar
+                slot = NOT_SELECTED
+            self._table.add([instrument_id], [slot])
+        self._unusable = list(meta["unusable"])
+        self._table.add(self._unusable, [NOT_SELECTED] * len(self._unusable))
+        slots: Any = np.frombuffer(payload[: meta["slots"]], SLOT).copy()
+        for name in ("segments_begin", "segments_end"):
             slots[name] = self._slots[name][: len(slots)]
         self._slots[: len(slots)] = slots
-        live: Any = np.frombuffer(snapshot.payload[meta["slots"] :], LIVE)
+        live: Any = np.zeros(slots["bars"].sum(), LIVE)
+        at = meta["slots"]
+        for name in LIVE.names or ():
+            live[name] = np.frombuffer(payload, LIVE[name], len(live), at)
+            at += live[name].nbytes
         while slots["bars"].max(initial=0) > self._live.shape[1]:
             self._live = np.concatenate([self._live, np.zeros_like(self._live)], axis=1)
         done = 0

@@ -23,40 +23,42 @@ Segments = npt.NDArray[np.void]
 
 
 class CalendarError(TapelineError):
-    """There is no such exchange calendar."""
+    """There is no such exchange calendar, or the library cannot make it."""
 
 
 def check_calendar(name: str) -> None:
-    """Raise CalendarError unless there is a calendar of that name."""
+    """Raise CalendarError unless there is a calendar of that name that can be used; loads it."""
+    segments(name, DAY_NS)
+
+
+@cache
+def _schedule(name: str) -> Any:
+    """Return the library's table of the sessions of all days that are known."""
     # Here, because it loads pandas, which only those need who have calendars.
-    from exchange_calendars import get_calendar_names
+    from exchange_calendars import get_calendar, get_calendar_names
 
     if name not in get_calendar_names():
         raise CalendarError(
             f"{name!r} is no exchange calendar; they are named by their market's ISO 10383 code, such as XNYS, XNAS, "
             "XLON, XTKS"
         )
-
-
-def _calendar(name: str) -> Any:
-    """Return the library's calendar of all days that are known."""
-    from exchange_calendars import get_calendar
-
-    check_calendar(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 4.13 asks pandas 3 for what it will not have for ever
-        return _whole(name, get_calendar)
+        try:
+            return _whole(name, get_calendar).schedule
+        # Whatever it is: 4.13 contradicts itself in XTAE (ValueError), pandas 3 cannot do what ASEX asks for
+        # (NotImplementedError), and there are a hundred others.
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error)[:200]}"
+            raise CalendarError(f"the exchange calendar {name} cannot be used: {reason}") from error
 
 
 def _whole(name: str, get_calendar: Callable[..., Any]) -> Any:
-    try:
-        kind = type(get_calendar(name, start="2020-01-01", end="2020-12-31"))
-        least, most = kind.bound_min(), kind.bound_max()
-        start = FIRST_DAY if least is None else max(FIRST_DAY, least.to_datetime64())
-        end = LAST_DAY if most is None else min(LAST_DAY, most.to_datetime64())
-        return get_calendar(name, start=start, end=end)
-    except ValueError as error:  # exchange-calendars 4.13 contradicts itself in XTAE
-        raise CalendarError(f"the exchange calendar {name} cannot be used: {str(error)[:200]}") from error
+    kind = type(get_calendar(name, start="2020-01-01", end="2020-12-31"))
+    least, most = kind.bound_min(), kind.bound_max()
+    start = FIRST_DAY if least is None else max(FIRST_DAY, least.to_datetime64())
+    end = LAST_DAY if most is None else min(LAST_DAY, most.to_datetime64())
+    return get_calendar(name, start=start, end=end)
 
 
 @cache
@@ -66,7 +68,7 @@ def segments(name: str, size_ns: int) -> Segments:
     The bars of a session are numbered from its day since 1970 times the bars that 24 hours have; so a daily bar has the
     number of its day.
     """
-    schedule = _calendar(name).schedule
+    schedule = _schedule(name)
     days = schedule.index.to_numpy().astype("datetime64[D]").astype(np.int64)
     opens, break_starts, break_ends, closes = (
         _ns(schedule[one]) for one in ("open", "break_start", "break_end", "close")

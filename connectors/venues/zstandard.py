@@ -1,4 +1,4 @@
-"""zstd, from the standard library (Python 3.14) or its backport. `recorded` and `capture_writer` use it."""
+"""zstd, from the standard library (Python 3.14) or its backport. Recordings, captures and bars use it."""
 
 import sys
 

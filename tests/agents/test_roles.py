@@ -5,13 +5,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tapeline.agents import normalize
 from tapeline.agents.bars import BarMaker, cut
 from tapeline.agents.keeping import Batch
+from tapeline.agents.logic.bars import BarSeries
 from tapeline.agents.logic.examples import SHIPPED
 from tapeline.agents.logic.host import Instance
 from tapeline.agents.logic.spec import LogicSpec
@@ -20,12 +21,24 @@ from tapeline.agents.normalize import Normalize
 from tapeline.agents.persist import Persist
 from tapeline.agents.persist_ticks import PersistTicks
 from tapeline.connectors.stores.contract import Refused
-from tapeline.schemas import FrameFlag, Instrument, Lane, RawFrame, SettingsError, TickFrame, empty_bars, empty_ticks
-from tapeline.streams.settings import check_bars, load_settings
-
-SETTINGS = load_settings(
-    env={"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9", "TAPELINE_DATABASE__DSN": "host=nowhere"}
+from tapeline.schemas import (
+    FrameFlag,
+    Instrument,
+    Lane,
+    RawFrame,
+    SettingsError,
+    Snapshot,
+    TickFrame,
+    empty_bars,
+    empty_ticks,
 )
+from tapeline.schemas.frames import RECORD_BYTES_MAX
+from tapeline.streams.producer import Producer
+from tapeline.streams.settings import check_bars, load_settings
+from tapeline.streams.state import StateError, StateStore
+
+BROKER = {"TAPELINE_KAFKA__BOOTSTRAP_SERVERS": "nowhere:9"}
+SETTINGS = load_settings(env={**BROKER, "TAPELINE_DATABASE__DSN": "host=nowhere"})
 
 
 def test_each_logic_says_which_record_it_expects() -> None:
@@ -144,10 +157,46 @@ def test_signals_that_the_database_had_are_counted_at_their_lane() -> None:
     assert not role.database.repeats, "counted once"
 
 
+def test_what_was_written_of_a_partition_that_came_back_does_not_go_backwards() -> None:
+    """It was lost while its batch was on its way, and others wrote more meanwhile."""
+    role: Any = Persist(SETTINGS)
+    role.gather_seconds = 0
+    role.start_at(1, 0)
+
+    async def write(partition: int, batch: Batch[Any]) -> None:
+        role.forget([partition])
+        role._gathered[partition] = role._written[partition] = 100
+
+    async def run() -> None:
+        role.write = write
+        role._written[1] = 0
+        await role.gather(1, 8, None)
+        role.start(role._write_all(), "writer")
+        await role._wrote.wait()
+        role._tasks[0].cancel()
+        await asyncio.wait(role._tasks)
+
+    asyncio.run(run())
+    assert role._written == {1: 100}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ('[bars.calendars]\nlean = "NYSE2"', ":2: bars.calendars.lean: 'NYSE2' is no exchange calendar"),
+        ('[bars.calendars]\nlean = "XTAE"', ":2: bars.calendars.lean: the exchange calendar XTAE cannot be used: "),
+        (
+            '[bars]\ncalendars = {x = "ASEX"}',
+            ":2: bars.calendars.x: the exchange calendar ASEX cannot be used: NotImpl",
+        ),
+        (
+            '[bars]\nintervals = ["1h", "1s"]\ngrace_seconds = 59',
+            ":3: bars.grace_seconds: bars of 1s are kept for 61 intervals after their end (grace_",
+        ),
+        (
+            '[bars]\nrevise_bars = 60\nintervals = ["1m", "9t"]',
+            ":2: bars.revise_bars: bars of 1m are kept for 61 ",
+        ),
         ('[database]\nstore_bars = ["*"]', ":2: database.store_bars: no bars are made: set [bars] intervals"),
     ],
 )
@@ -161,6 +210,42 @@ def test_bars_that_cannot_be_made_are_named_before_anything_starts(text: str, fa
 def test_a_role_that_is_to_make_no_bars_does_not_start() -> None:
     with pytest.raises(SettingsError, match=r"bars\.intervals: is not set, so there are no bars to make"):
         BarMaker(SETTINGS)
+
+
+@pytest.mark.parametrize("meta", [{}, {"layout": 99}])
+def test_bars_saved_in_another_layout_are_made_anew(meta: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+    role: Any = BarMaker(load_settings(env={**BROKER, "TAPELINE_BARS__INTERVALS": "1m,1h"}))
+    role._registry = Instruments()
+    role._store = store = StateStore("bars", role.kafka, cast(Producer, None), "log")
+    minutes, hours = (spec.unit(4) for spec in role._specs)
+    good = BarSeries(role._specs[1], Instruments().instrument)
+    good.next_offset = 70
+    store._newest[4] = {minutes: Snapshot(50, 0, meta), hours: good.snapshot()}
+
+    async def read(partitions: Sequence[int]) -> dict[int, dict[str, Snapshot]]:
+        return {partition: dict(store._newest[partition]) for partition in partitions}
+
+    role._store.load = read
+    assert asyncio.run(role.load(frozenset([4]))) == {4: 0}
+    assert role.expected(4) == {minutes: 0, hours: 70}
+    assert list(store.refused[4]) == [minutes]
+    assert "is refused: bars are saved in layout" in caplog.text
+    assert "made anew by reading again" in caplog.text
+
+
+def test_bars_that_do_not_fit_a_snapshot_are_said_with_what_to_change() -> None:
+    role: Any = BarMaker(load_settings(env={**BROKER, "TAPELINE_BARS__INTERVALS": "1m"}))
+    store = StateStore("bars", role.kafka, cast(Producer, None), "log", role.remedy)
+    with pytest.raises(StateError, match=r"bars/1m is too large .* Set \[bars\] revise_bars or grace_seconds"):
+        asyncio.run(store.save(0, "1m", Snapshot(1, 0, {}, bytes(RECORD_BYTES_MAX))))
+
+
+class Instruments:
+    """A registry that knows every instrument."""
+
+    def instrument(self, number: int) -> Instrument:
+        """Return its record."""
+        return Instrument(id=number, name=f"sim:{number}", partition=0)
 
 
 def test_the_bars_of_a_frame_of_ticks_go_by_partition_in_frames_of_their_own() -> None:

@@ -92,7 +92,7 @@ def test_which_file_is_read(tmp_path: Path) -> None:
             "4: bars.intervals[1]: '2d': bars of time last whole seconds, from 1s to 1d",
         ),
         ('[bars]\nintervals = ["1h", "60m"]', "2: bars.intervals: '1h' stands there twice"),
-        ("[bars]\nrevise_bars = -1", "2: bars.revise_bars: must be a whole number from 0 to 1000, not -1"),
+        ("[bars]\nrevise_bars = -1", "2: bars.revise_bars: must be a whole number from 0 to 60, not -1"),
         ("frames = { wait_ms = inf }", "1: frames.wait_ms: must be a number from 0.1 to 10000, not inf"),
         ("frames = { wait_ms = true }", "1: frames.wait_ms: must be a number from 0.1 to 10000, not true"),
         ("frames = 3", "1: frames: must be a table, not 3"),

@@ -174,8 +174,9 @@ class SlowBars:
             if end_ns + spec.grace_ns <= self.clock:
                 bar.due_ns = self.clock + spec.grace_ns
                 bar.flags |= BarFlag.LATE
-        elif bar.due_ns is None:
-            bar.due_ns = self.clock + spec.grace_ns
+        elif bar.revision:
+            if bar.due_ns is None:
+                bar.due_ns = self.clock + spec.grace_ns
             bar.flags |= BarFlag.LATE
         return bar
 

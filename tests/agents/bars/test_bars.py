@@ -1,12 +1,18 @@
 """Each rule of docs/bars.md on a few trades."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from tapeline.agents.bars import cut
+from tapeline.agents.bars_config import KEPT_BARS_MAX
 from tapeline.agents.logic.bar_spec import BarSpec
 from tapeline.agents.logic.bars import BarSeries
-from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Ticks
+from tapeline.schemas import BarFlag, BarKind, Bars, Flag, GapReason, Kind, Lane, Snapshot, TickFrame, Ticks
+from tapeline.schemas.frames import RECORD_BYTES_MAX
 from tapeline.schemas.interval import Interval
+from tapeline.streams.frame_reader import BarFrameReader
 from tests.agents.bars.ticks import SECOND_NS, START_NS, resolve, trades
 
 MINUTE_NS = 60 * SECOND_NS
@@ -112,6 +118,15 @@ def test_a_gap_after_a_bar_was_said_says_it_again() -> None:
     assert (bar["flags"], bar["revision"]) == (BarFlag.PARTIAL, 1)
 
 
+def test_a_late_trade_while_the_revision_of_a_gap_waits_is_late() -> None:
+    made = seen_before(series(grace_ns=5 * SECOND_NS))
+    made.add(minute((1, 10, 1)), at(1))
+    made.add(minute((65, GapReason.SILENCE, 0), kind=Kind.GAP), at(65))
+    made.add(minute((2, 11, 1), (3, 12, 1), recv=[66, 66]), at(66))
+    [bar] = made.add(minute(), at(71)).bars
+    assert (bar["flags"], bar["revision"], bar["trades"]) == (BarFlag.PARTIAL | BarFlag.LATE, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("interval", "closes"), [("2t", [(0, 20), (1, 40)]), ("3v", [(0, 20), (1, 30)]), ("50$", [(0, 20), (1, 30)])]
 )
@@ -163,3 +178,64 @@ def test_a_clock_that_jumps_says_every_bar_at_once_however_many() -> None:
     made.add(ticks, at(150))
     bars = made.add(ticks[:0], at(1000)).bars
     assert bars["number"].tolist() == list(range(FIRST_NS // SECOND_NS, FIRST_NS // SECOND_NS + 150))
+
+
+def test_more_instruments_are_another_stream_so_that_readers_take_their_history() -> None:
+    ticks = minute(*[(second, 10.0, 1.0) for second in range(0, 300, 10) for _ in (1, 2)])
+    ticks["instrument_id"] = [1, 2] * 30
+    reader, taken = BarFrameReader(), Counter[int]()
+    for instruments in (["sim:1"], ["sim:1", "sim:2"]):
+        spec = BarSpec(Interval.parse("1m"), instruments=instruments)
+        one = BarSeries(spec, resolve)
+        for offset in range(30):
+            frame = TickFrame(Lane(0, 0), offset, 0, at(10 * offset), ticks[2 * offset : 2 * offset + 2])
+            for _, made in cut(frame, spec.stream, one.on_record(offset, frame).bars, lambda number: 0):
+                if reader.take(made):
+                    taken.update(made.bars["instrument_id"].tolist())
+    assert taken == {1: 8, 2: 4}
+    assert BarSpec(Interval.parse("1m"), instruments=["b", "a"]).unit(3) == BarSpec(
+        Interval.parse("1m"), instruments=["a", "b"]
+    ).unit(3)
+
+
+@pytest.mark.parametrize("is_frame", [True, False])
+@pytest.mark.parametrize(("interval", "said"), [("1m", [0, BarFlag.PARTIAL, 0]), ("2t", [0, BarFlag.PARTIAL, 0])])
+def test_records_that_were_removed_are_a_gap_of_every_instrument(
+    interval: str, said: list[int], is_frame: bool
+) -> None:
+    def frame(offset: int, ticks: Ticks) -> TickFrame:
+        return TickFrame(Lane(0, 0), offset, 0, int(ticks["ts_recv_ns"][-1]), ticks)
+
+    made = seen_before(series(interval))
+    first = minute((1, 10, 1), (2, 10, 1), (61, 10, 1))
+    bars = [made.on_record(7, frame(7, first)).bars]
+    made = BarSeries(made.spec, resolve, Snapshot.decode(made.snapshot().encode()))
+    if is_frame:
+        made.on_record(20, frame(20, minute((90, 0, 0), kind=Kind.QUOTE, instrument_id=2)))
+    else:
+        made.skip(20)
+    other = minute((121, 10, 1), (122, 10, 1), (181, 10, 1), (300, 10, 1), instrument_id=[2, 2, 2, 2])
+    for ticks in (minute((91, 11, 1), (122, 11, 1), (122, 11, 1)), other):
+        bars.append(made.on_record(made.next_offset, frame(made.next_offset, ticks)).bars)
+    every = np.concatenate(bars)
+    assert flags(every[every["instrument_id"] == 1])[:3] == said
+    whole = flags(every[every["instrument_id"] == 2])
+    assert whole[-1] == 0, "it was not there before"
+
+
+def test_so_many_bars_as_the_settings_allow_fit_a_snapshot_of_thousands_of_instruments() -> None:
+    """200 instruments are measured, for 3,000."""
+    random, count = np.random.default_rng(1), 200
+    made = BarSeries(BarSpec(Interval.parse("1s"), grace_ns=0, revise_bars=KEPT_BARS_MAX), resolve)
+    ticks = minute(*[(0.0, 1.0, 1.0)] * 3 * count, side=random.choice([-1, 1], 3 * count))
+    ticks["instrument_id"] = np.arange(3 * count) // 3 + 3_000_000_000
+    prices = random.uniform(1, 1000, 3 * count)
+    for second in range(KEPT_BARS_MAX + 2):
+        prices += random.normal(0, 0.05, 3 * count)
+        ticks["price"], ticks["size"] = prices.round(2), random.exponential(1, 3 * count).round(5)
+        ticks["ts_event_ns"] = at(second) + np.sort(random.integers(0, 1_000_000, 3 * count)) * 1000
+        ticks["ts_recv_ns"] = ticks["ts_event_ns"] + 1_000_000
+        made.add(ticks, int(ticks["ts_recv_ns"][-1]))
+    saved = made.snapshot()
+    assert len(saved.encode()) * 3000 / count < RECORD_BYTES_MAX
+    assert BarSeries(made.spec, resolve, saved).snapshot() == saved

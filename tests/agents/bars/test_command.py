@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tapeline.agents.bars_command import bars
+from tapeline.agents.bars_command import bars, newest
 from tapeline.connectors.venues import Message
 from tapeline.connectors.venues.capture_writer import CaptureWriter
-from tapeline.schemas import TapelineError
+from tapeline.schemas import Bars, TapelineError, empty_bars
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "docs" / "examples" / "btcusdt.txt"
@@ -97,6 +97,20 @@ def test_a_lean_file_by_sessions(tmp_path: Path) -> None:
     ]
     assert [one["trades"] for one in found] == [2, 1]
     assert "1h: trades left out: 2 outside" in done.stderr
+
+
+def test_a_stream_that_goes_on_after_another_has_all_its_bars() -> None:
+    """The configuration was changed, and changed back."""
+
+    def made(stream: int, number: int, revision: int = 0) -> tuple[int, Bars]:
+        bars = empty_bars(1)
+        bars["number"], bars["revision"], bars["volume"] = number, revision, stream
+        return stream, bars
+
+    first = [made(1, 5), made(1, 6), made(1, 6, 2), made(2, 5), made(2, 6)]
+    assert newest(first, lambda bars: bars)[["number", "volume"]].tolist() == [(5, 2), (6, 2)]
+    back = newest([*first, made(1, 7), made(1, 6, 1)], lambda bars: bars)
+    assert back[["number", "revision", "volume"]].tolist() == [(5, 0, 1), (6, 2, 1), (7, 0, 1)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Bars aligned to an exchange's sessions: whole and half days, clock changes, breaks, and what is outside."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -122,7 +123,50 @@ def test_numbers_of_a_calendar_grow_and_name_one_bar_each() -> None:
             assert (found["open_ns"][1:] >= found["close_ns"][:-1]).all()
 
 
-@pytest.mark.parametrize(("name", "says"), [("NYSE2", "is no exchange calendar; .*XNYS"), ("XTAE", "cannot be used")])
+@pytest.mark.parametrize("session", ["NYSE?", "XTAE", "ASEX"])
+def test_an_instrument_whose_session_cannot_be_used_is_left_out_for_good_and_the_others_go_on(
+    session: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions: dict[int, str | None] = {1: "XNYS", 2: session}
+
+    def resolve(number: int) -> Instrument:
+        return Instrument(id=number, name=f"nyse:{number}", partition=0, session=sessions[number])
+
+    moment = (ns("2013-10-07 15:00") - START_NS) / SECOND_NS
+    ticks = trades((moment, 10, 1), (moment, 20, 2), instrument_id=[2, 1])
+    one = BarSeries(BarSpec(Interval.parse("1h")), resolve)
+    one.add(ticks, int(ticks["ts_recv_ns"][0]))
+    sessions[2] = None  # as the record is by now
+    again = BarSeries(one.spec, resolve, Snapshot.decode(one.snapshot().encode()))
+    for other in (one, again):
+        bars = other.add(ticks, int(ticks["ts_recv_ns"][0]) + 2 * HOUR_NS).bars
+        assert bars[["instrument_id", "trades"]].tolist() == [(1, 2)]
+        assert other.snapshot() == one.snapshot()
+    [line] = caplog.messages
+    assert line.startswith(f"no 1h bars of nyse:2, whose session is {session}: ")
+
+
+def test_an_instrument_whose_session_cannot_be_used_any_more_ends_with_the_bars_that_it_has() -> None:
+    spec = BarSpec(Interval.parse("1h"))
+    one = BarSeries(spec, lambda number: Instrument(id=number, name="nyse:X", partition=0, session="XNYS"))
+    ticks = trades(((ns("2013-10-07 15:00") - START_NS) / SECOND_NS, 10, 1))
+    one.add(ticks, int(ticks["ts_recv_ns"][0]))
+    saved = one.snapshot()
+    changed = replace(saved, meta={**saved.meta, "instruments": [(1, "NYSE2")]})
+    again = BarSeries(spec, one._resolve, changed)
+    assert again.snapshot().meta == changed.meta
+    assert again.add(ticks, int(ticks["ts_recv_ns"][0]) + 2 * HOUR_NS).bars["trades"].tolist() == [1]
+
+
+def test_a_calendar_of_the_settings_that_cannot_be_used_is_an_error() -> None:
+    with pytest.raises(CalendarError, match="NYSE2"):
+        made("1h", ["2013-10-07 15:00"], {"nyse": "NYSE2"})
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("NYSE2", "is no exchange calendar; .*XNYS"), ("XTAE", "cannot be used"), ("ASEX", "used: NotImpl")],
+)
 def test_what_is_no_calendar_is_said(name: str, says: str) -> None:
     with pytest.raises(CalendarError, match=says):
         segments(name, SECOND_NS)

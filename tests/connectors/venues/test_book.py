@@ -1,13 +1,19 @@
 """The order book: what each tick does to it, and how it is read. Against a slow one: test_book_slowly."""
 
+from functools import cache
 from math import isnan
 from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tapeline.connectors.venues.book import Book, BookError, Books, BookState, empty_snapshot
+from tapeline.connectors.venues.book_arrays import FIRST, QUEUED, UNDER_WAY, WAITING
 from tapeline.connectors.venues.book_kernel import WAITING_MAX
+from tapeline.connectors.venues.book_saving import BOOK, HEADER
 from tapeline.schemas import Flag, FrameFlag, GapReason, Kind, Lane, TickFrame, Ticks, empty_ticks
 from tests.connectors.venues.slow_book import truth_of
 
@@ -276,3 +282,65 @@ def test_saved_books_go_on() -> None:
 def test_what_are_no_saved_books_is_refused(harm: Any) -> None:
     with pytest.raises(BookError):
         Books.restored(harm(book_of(START).snapshot()))
+
+
+@cache
+def saved_of_every_kind() -> bytes:
+    """Two synchronised books, one of them in the middle of an update, and one whose updates wait for a snapshot."""
+    books = book_of(START, event([(1, 10.5, 3.0)], 101, last=False))
+    for instrument_id, ticks in ((8, START), (9, event([(1, 10.0, 2.0), (-1, 11.0, 2.0)], 101))):
+        ticks = ticks.copy()
+        ticks["instrument_id"] = instrument_id
+        books.take(TickFrame(Lane(1, instrument_id), 5, 0, 9, ticks, FrameFlag.MORE))
+    data = books.snapshot()
+    assert len(data) == 760
+    return data
+
+
+def sealed(data: bytes) -> bytes:
+    """The bytes with the checksum that belongs to them."""
+    return data[:-8] + xxhash.xxh3_64_intdigest(data[:-8]).to_bytes(8, "little")
+
+
+harms = st.lists(st.tuples(st.integers(0, 759), st.integers(1, 255)), min_size=1, max_size=3)
+"""(place, bits that change)"""
+
+
+def harmed(harm: list[tuple[int, int]]) -> bytes:
+    data = bytearray(saved_of_every_kind())
+    for place, mask in dict(harm).items():
+        data[place] ^= mask
+    return bytes(data)
+
+
+@given(harms)
+def test_saved_books_with_any_byte_changed_are_refused(harm: list[tuple[int, int]]) -> None:
+    with pytest.raises(BookError):
+        Books.restored(harmed(harm))
+
+
+@given(harms)
+def test_whatever_is_saved_is_refused_or_a_book_that_goes_on(harm: list[tuple[int, int]]) -> None:
+    """With a checksum that fits: compiled code checks no bounds."""
+    try:
+        books = Books.restored(sealed(harmed(harm)))
+    except BookError:
+        return
+    for instrument_id in list(books):
+        for part in (event([(1, 10.2, 1.0), (-1, 11.0, 0.0)], 102), START, gap(), START):
+            part = part.copy()
+            part["instrument_id"] = instrument_id
+            books.add(part)
+        assert truth_of(books[instrument_id]) == SEEN
+    assert Books.restored(books.snapshot()).snapshot() == books.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(WAITING, 1 << 40), (WAITING, -1), (QUEUED, -1), (FIRST, 9), (UNDER_WAY, 2)]
+)
+def test_a_head_that_cannot_be_is_refused(field: int, value: int) -> None:
+    """Such as one by which a compiled loop would never end."""
+    data = bytearray(book_of(START).snapshot())
+    np.frombuffer(data, BOOK, 1, HEADER.size)["head"][0, field] = value
+    with pytest.raises(BookError, match="cannot be"):
+        Books.restored(sealed(bytes(data)))
