@@ -62,7 +62,7 @@ class LiveConnection:
 
 @asynccontextmanager
 async def web_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open what connections and REST share; HTTPS_PROXY and the like count."""
+    """Open what connections and REST share; a proxy in WSS_PROXY and HTTPS_PROXY counts."""
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
     async with aiohttp.ClientSession(connector=connector, headers={"User-Agent": "tapeline"}, trust_env=True) as http:
         yield http
