@@ -4,18 +4,17 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tapeline.schemas import BarFrame, Bars, FrameError, Instrument, UnavailableError, VersionError
+from tapeline.schemas import BarFrame, Bars, FrameError, Instrument, VersionError
 from tapeline.schemas.topics import BARS
 from tapeline.streams.frame_reader import BarFrameReader
 from tapeline.streams.registry import Registry
 from tapeline.streams.settings import Settings, kafka_bootstrap
-from tapeline.streams.state import MISSING, LogReader
+from tapeline.streams.state import LogReader, kafka_answers
 
 ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.1
@@ -31,7 +30,7 @@ class BarTopic:
         self._reader = LogReader(properties)
         self._frames: dict[int, BarFrameReader] = defaultdict(BarFrameReader)
         self.unread_records = 0
-        with _answers():
+        with kafka_answers():
             # Asked, not set: a topic keeps the partitions that it was made with.
             found = AdminClient({**properties, "log_level": 0}).list_topics(BARS.name, timeout=ANSWER_SECONDS)
             if (error := found.topics[BARS.name].error) is not None:
@@ -48,7 +47,7 @@ class BarTopic:
 
     def read(self) -> Iterator[tuple[int, Bars]]:
         """Yield (stream, bars) of every frame that came since the last call; damaged ones are counted."""
-        with _answers():
+        with kafka_answers():
             for place in self._places:
                 for _, _, value in self._reader.read(place, started=place.partition in self._started):
                     self._started.add(place.partition)
@@ -78,16 +77,3 @@ class BarTopic:
         # An instrument is in its topic before its first tick is sent.
         if any(one not in self.instruments for one in np.unique(bars["instrument_id"]).tolist()):
             asyncio.run(self._registry.refresh())
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what Kafka's client raises into an error that says what to do."""
-    try:
-        yield
-    except KafkaException as error:
-        if error.args[0].code() in MISSING:
-            text = f"there is no topic {BARS.name} yet: `tapeline topics create` makes it"
-        else:
-            text = f"Kafka does not answer: {error.args[0].str()}; `tapeline doctor` looks at it"
-        raise UnavailableError(text) from error

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -25,6 +26,19 @@ MISSING = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.
 """What a broker says of a partition that is not there; every other refusal passes (an election, a restart)."""
 MISSING_SECONDS_MAX = 3
 """It says so too for a moment after it has started, and a client goes on believing it."""
+
+
+@contextmanager
+def kafka_answers() -> Iterator[None]:
+    """Turn what Kafka's client raises into an UnavailableError that says what to do: for commands that only look."""
+    try:
+        yield
+    except KafkaException as error:
+        if error.args[0].code() in MISSING:
+            text = "there are no topics here yet: `tapeline up` or `tapeline topics create` makes them"
+        else:
+            text = f"Kafka does not answer: {error.args[0].str()}; `tapeline doctor` looks at it"
+        raise UnavailableError(text) from error
 
 
 class StateError(TapelineError):

@@ -4,33 +4,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from tapeline.agents.quality.sources import Shown
+
 PLAIN_SECONDS = 2.0
 """One plain line so often."""
-
-
-class Shown(Protocol):
-    """What is read, as `sources.Source` says it."""
-
-    @property
-    def instrument(self) -> str:
-        """Its name, empty if there are several."""
-
-    @property
-    def words(self) -> str:
-        """Where it is read, for people."""
-
-    @property
-    def total(self) -> int:
-        """Of what `done` counts; 0: not known."""
-
-    def done(self) -> int:
-        """Return how much of `total` was read."""
 
 
 Show = Callable[[int, float], None]

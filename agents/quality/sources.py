@@ -20,20 +20,27 @@ class NotFoundError(TapelineError):
     """There is no such instrument, or nothing of it on that day; says what there is."""
 
 
-class Source(Protocol):
-    """Ticks of one instrument, in order of arrival."""
+class Shown(Protocol):
+    """How far the reading of something is; `progress` shows it."""
 
     @property
     def instrument(self) -> str:
-        """Its name, known at the latest after the first chunk."""
+        """Its name, known at the latest after the first chunk; empty if there are several."""
 
     @property
     def words(self) -> str:
-        """Where they are read, for people."""
+        """Where it is read, for people."""
 
     @property
     def total(self) -> int:
-        """Of what `done` counts; 0: not known. It may change while the source is read."""
+        """Of what `done` counts; 0: not known. It may change while it is read."""
+
+    def done(self) -> int:
+        """Return how much of `total` was read."""
+
+
+class Source(Shown, Protocol):
+    """Ticks of one instrument, in order of arrival."""
 
     @property
     def rejected(self) -> Mapping[str, int] | None:
@@ -53,9 +60,6 @@ class Source(Protocol):
 
     def chunks(self) -> Iterator[Ticks]:
         """Yield its ticks, (n,) TICK each, n > 0, all with the same instrument_id."""
-
-    def done(self) -> int:
-        """Return how much of `total` was read."""
 
     def close(self) -> None:
         """Let go of files and connections."""

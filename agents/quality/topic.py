@@ -7,18 +7,18 @@ time, so if those have nothing of the instrument, all that were made after them 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 
 from tapeline.agents.quality.analysis import DAY_NS, day_of, day_start_ns
 from tapeline.agents.quality.sources import NotFoundError, unknown
-from tapeline.schemas import FrameError, Instrument, TickFrame, Ticks, UnavailableError, VersionError
+from tapeline.schemas import FrameError, Instrument, TickFrame, Ticks, VersionError
 from tapeline.schemas.topics import INSTRUMENTS, TICKS
 from tapeline.streams.frame_reader import FrameReader
 from tapeline.streams.registry import Registry
 from tapeline.streams.settings import Settings, kafka_bootstrap
-from tapeline.streams.state import MISSING, LogReader
+from tapeline.streams.state import LogReader, kafka_answers
 
 MARGIN_MS = 3_600_000
 """Clocks differ, and a record is made some time after its ticks were received."""
@@ -46,7 +46,7 @@ class TopicSource:
         self._read = 0
         self._reader = LogReader(properties)
         where = TopicPartition(TICKS.name, self._partition)
-        with _answers():
+        with kafka_answers():
             self._first, self._end = self._reader.ends(where)
             self.day = day or self._newest_day() or day_of(time.time_ns())
             self._day_ns = day_start_ns(self.day)
@@ -74,7 +74,7 @@ class TopicSource:
         NotFoundError if none is of the day.
         """
         found = False
-        with _answers():
+        with kafka_answers():
             for start, stop in ((self._start, self._stop), (self._stop, self._end)):
                 if found:
                     break
@@ -133,7 +133,7 @@ def _find(properties: Mapping[str, str | int], name: str) -> tuple[int, int]:
     """Return an instrument's id and partition, from the registry."""
     registry = Registry(properties, ticks_partitions=1)  # which matters only to who registers
     try:
-        with _answers():
+        with kafka_answers():
             asyncio.run(registry.refresh())
         instrument: Instrument | None = registry.by_name.get(name)
         if instrument is None:
@@ -141,16 +141,3 @@ def _find(properties: Mapping[str, str | int], name: str) -> tuple[int, int]:
         return instrument.id, instrument.partition
     finally:
         registry.close()
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what Kafka's client raises into an error that says what to do."""
-    try:
-        yield
-    except KafkaException as error:
-        if error.args[0].code() in MISSING:
-            text = "there are no topics here yet: `tapeline up` or `tapeline topics create` makes them"
-        else:
-            text = f"Kafka does not answer: {error.args[0].str()}; `tapeline doctor` looks at it"
-        raise UnavailableError(text) from error
