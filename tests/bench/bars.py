@@ -6,7 +6,6 @@ are all that it needs for minutes; its bars must be ours. One thread each.
 """
 
 import asyncio
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tapeline.schemas import Bars, Instrument, Interval, Kind, Ticks, empty_bars
 from tests.bench import report
 from tests.bench.lab import BenchError
 from tests.bench.peers.contract import UnavailablePeerError
-from tests.bench.peers.environment import Environment
+from tests.bench.peers.environment import Environment, answer_of
 from tests.bench.plan import CONTENDERS, LARGEST_FRAME, POLARS, Plan
 
 ENVIRONMENT = Environment("polars", "polars==2.1.0", "numpy==2.4.6")
@@ -84,15 +83,7 @@ async def polars(python: Path, ticks: Ticks, wanted: Bars, samples: int) -> floa
     with tempfile.TemporaryDirectory(prefix="tapeline-bench-") as folder:
         for name in ("ts_event_ns", "price", "size"):
             np.save(Path(folder) / f"{name}.npy", ticks[name])
-        process = await asyncio.create_subprocess_exec(
-            *(str(python), str(APP), folder, str(samples)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, error = await process.communicate()
-        if process.returncode:
-            raise BenchError(f"polars fails: {error.decode()[-500:]}")
-        found = json.loads(said)
+        found = await answer_of("polars fails", python, APP, folder, samples)
     for name, values in found["bars"].items():
         if not np.allclose(wanted[name], values, rtol=1e-12):
             raise BenchError(f"polars' bars have another {name} than ours")

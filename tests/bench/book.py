@@ -5,8 +5,6 @@ book of 50,000 levels a side of which any level changes. `..._read`: the best bi
 plain Python as a user would; else nothing is read. The fastest of many passes, by processor time.
 """
 
-import asyncio
-import json
 import marshal
 import tempfile
 import time
@@ -26,7 +24,7 @@ from tapeline.connectors.venues.parsing import parse_frame
 from tapeline.schemas import Flag, Kind, Lane, TickFrame, Ticks, empty_ticks
 from tests.bench.lab import ROOT, BenchError
 from tests.bench.peers.contract import UnavailablePeerError
-from tests.bench.peers.environment import Environment
+from tests.bench.peers.environment import Environment, answer_of
 from tests.bench.plan import LARGEST_FRAME, SORTEDCONTAINERS, Plan
 from tests.bench.report import Row, compare
 
@@ -138,16 +136,9 @@ async def book_rows(plan: Plan, console: Console, python: Path | None) -> list[R
 async def _peer(python: Path, ticks: Ticks, plan: Plan) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tapeline-bench-") as folder:
         path = _written(ticks, Path(folder, "events"))
-        process = await asyncio.create_subprocess_exec(
-            *(str(python), str(APP), str(path), str(plan.samples), str(plan.capture_seconds)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, error = await process.communicate()
-    if process.returncode:
-        raise BenchError(f"{SORTEDCONTAINERS} fails: {error.decode()[-500:]}")
-    found: dict[str, Any] = json.loads(said)
-    return found
+        what = f"{SORTEDCONTAINERS} fails"
+        found: dict[str, Any] = await answer_of(what, python, APP, path, plan.samples, plan.capture_seconds)
+        return found
 
 
 def _written(ticks: Ticks, path: Path) -> Path:

@@ -4,7 +4,6 @@ The part `captures` of `make bench`; needs no broker. Both get messages that lie
 many messages (decoded, checked and parsed), cryptofeed's handlers as texts.
 """
 
-import asyncio
 import json
 import tempfile
 import time
@@ -25,7 +24,7 @@ from tapeline.schemas import RawFrame
 from tests.bench import report
 from tests.bench.lab import ROOT, BenchError
 from tests.bench.peers.contract import UnavailablePeerError
-from tests.bench.peers.environment import Environment
+from tests.bench.peers.environment import Environment, answer_of
 from tests.bench.plan import CRYPTOFEED, LARGEST_FRAME, Plan
 
 ENVIRONMENT = Environment("cryptofeed", "cryptofeed==2.4.1")
@@ -100,15 +99,7 @@ async def cryptofeed(python: Path, path: Path, folder: Path, samples: int, secon
     exchange = path.name.partition(".")[0]
     plain = folder / f"{exchange}.jsonl"
     plain.write_bytes(b"".join(line + b"\n" for line in LineFile(path).lines()))
-    process = await asyncio.create_subprocess_exec(
-        *(str(python), str(APP), str(plain), str(samples), str(seconds)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, error = await process.communicate()
-    if process.returncode:
-        raise BenchError(f"cryptofeed fails on {path.name}: {error.decode()[-500:]}")
-    found = json.loads(said)
+    found = await answer_of(f"cryptofeed fails on {path.name}", python, APP, plain, samples, seconds)
     expected = json.loads((path.parent / "expected_counts.json").read_text())[exchange]
     counts = {name: found["counts"].get(name) for name in COUNTED}
     if counts != {name: expected[name] for name in COUNTED}:

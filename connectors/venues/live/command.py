@@ -63,9 +63,8 @@ def configured(settings: Settings, venue: str, symbols: str | None, streams: str
     try:
         asked = VenueSettings.model_validate((known.model_dump() if known else {}) | lists, context=NO_SOURCES)
     except ValidationError as error:
-        errors = [
-            one for one in error.errors() if one["type"] != "too_short"
-        ] or error.errors()  # it follows from others
+        found = error.errors()
+        errors = [one for one in found if one["type"] != "too_short"] or found  # that a list is too short follows
         raise SettingsError("; ".join(f"--{one['loc'][0]}: {_words(one)}" for one in errors)) from None
     for _, text in faults(venue, asked):
         raise SettingsError(text)

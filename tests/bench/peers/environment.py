@@ -2,13 +2,15 @@
 
 import asyncio
 import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from tests.bench.lab import ROOT
+from tests.bench.lab import ROOT, BenchError
 from tests.bench.peers.contract import UnavailablePeerError
 
 
@@ -38,3 +40,14 @@ class Environment:
                 raise UnavailablePeerError(f"{self._wanted[0]} could not be installed: {said.decode()[-500:]}")
         made.rename(folder)  # python finds its packages beside itself, wherever that is
         return self.python
+
+
+async def answer_of(what: str, python: Path, app: Path, *arguments: object) -> Any:
+    """Run a peer's program to its end and return the JSON that it prints; raise BenchError that says what failed."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, (python, app, *arguments)), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    said, error = await process.communicate()
+    if process.returncode:
+        raise BenchError(f"{what}: {error.decode()[-500:]}")
+    return json.loads(said)
