@@ -17,6 +17,7 @@ from tapeline.streams import rebootstrap
 from tapeline.streams.producer import DeliveryError, Producer
 from tapeline.streams.rebootstrap import add_brokers
 from tapeline.streams.registry import Registry, first_free_id
+from tapeline.streams.role import Role
 from tapeline.streams.servers import Servers
 from tapeline.streams.state import LogReader, PartitionTail, StateError, StateStore
 from tests.schemas.strategies import of_a_newer_version
@@ -382,7 +383,7 @@ def test_snapshots_of_another_topic_are_refused_and_newer_ones_passed_over(kafka
 def test_a_state_too_large_for_a_record_is_refused_and_the_last_one_stays(kafka: Kafka, topics: None) -> None:
     async def run() -> None:
         async with Producer(kafka) as producer:
-            store = StateStore("mine", kafka, producer, "log")
+            store = StateStore("mine", kafka, producer, "log", Role.remedy)
             await store.save(0, "a", Snapshot(5, 0))
             with pytest.raises(StateError, match=r"mine/a is too large .* more partitions"):
                 await store.save(0, "a", Snapshot(6, 0, payload=bytes(RECORD_BYTES_MAX)))

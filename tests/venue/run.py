@@ -14,7 +14,7 @@ from tapeline.connectors.venues.live.service import web_session
 from tapeline.streams.settings import VenueSettings
 from tests.venue.check import Report, check, settled
 from tests.venue.market import CAPTURED, CAPTURES, Event, Market, captured, invented
-from tests.venue.server import FAULTS, Faults, Venue
+from tests.venue.server import FAULTS, REST_FAULTS, Faults, Venue
 
 SYMBOLS = {
     "binance": ["BTCUSDT", "ETHUSDT"],
@@ -110,7 +110,8 @@ async def run(name: str, seed: int, faults: tuple[str, ...] = FAULTS, events: in
     """Run one. faults: those that may befall it."""
     rng = Random(seed)
     market, happening, recorded = market_of(name, rng)
-    luck = Faults(rng, (), 0.0)
+    # Another REST fault than that of the venue's last seed.
+    luck = Faults(rng, ("corrupt", REST_FAULTS[sum(divmod(seed, len(SYMBOLS))) % len(REST_FAULTS)]))
     dialect = replace(DIALECTS[name], sends_per_second=1000)
     streams = tuple(stream for stream in ("trade", "quote", "depth") if stream in dialect.streams)
     async with Venue(name, market, happening, luck) as venue, web_session() as http:

@@ -47,21 +47,26 @@ BIG = "[" + ",".join(["12345"] * 200_000) + "]"
 
 
 class Faults:
-    """Which faults happen, how often (by chance, seeded), and what happened."""
+    """Which faults happen, how often (by chance, seeded), and what happened.
 
-    def __init__(self, rng: Random, wanted: tuple[str, ...] = (), often: float = 0.0) -> None:
+    owed: those that happen at the first occasion for certain: too rare to be left to chance alone.
+    """
+
+    def __init__(self, rng: Random, owed: tuple[str, ...] = ()) -> None:
         self.rng = rng
-        self.wanted = wanted
-        self.often = often
+        self.owed = owed
+        self.wanted: tuple[str, ...] = ()
+        self.often = 0.0
         self.done: list[str] = []
 
     def pick(self, among: tuple[str, ...]) -> str:
         """Return the fault that is due now, or ""."""
         possible = [fault for fault in among if fault in self.wanted]
         often = 0.3 if among in (REST_FAULTS, HANDSHAKE_FAULTS) else self.often  # questions are rarer than messages
-        if not possible or self.rng.random() >= often:
+        owed = [fault for fault in possible if fault in self.owed and fault not in self.done]
+        if not possible or (not owed and self.rng.random() >= often):
             return ""
-        fault = self.rng.choice(possible)
+        fault = self.rng.choice(owed or possible)
         self.done.append(fault)
         return fault
 
@@ -219,7 +224,7 @@ class Venue:
         """Let so many things happen in the market, and tell the clients."""
         for _ in range(count):
             event = next(self._events)
-            if isinstance(event, Change) and self.faults.rng.random() < 0.1:
+            if isinstance(event, Change) and (event.symbol not in self._old or self.faults.rng.random() < 0.1):
                 self._old[event.symbol] = deepcopy(self.market.books[event.symbol])
             self.market.take(event)
             stream = "depth" if isinstance(event, Change) else "trade"
@@ -264,7 +269,7 @@ class Venue:
         if fault == "rest garbage":
             return web.Response(text="<html>oops</html>")
         market = self.market
-        if fault == "stale" and symbol in self._old:
+        if fault == "stale":
             market = Market([symbol])
             market.books[symbol] = self._old[symbol]
         return web.Response(text=dumps(snapshot(market, symbol, time.time_ns())))
