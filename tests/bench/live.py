@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from tapeline.schemas import Instrument, Kind, TickFrame
@@ -77,7 +78,7 @@ class Live:
         return ages(witness, _numbers(lab.bootstrap), np.fromfile(log, SENT), count, self._plan.warm_up_seconds)
 
     async def _until_all_came(self, witness: "Witness", count: int, seconds: float, processes: list[Process]) -> None:
-        """Wait for all messages, and say what each process takes of a core from the second third of them on."""
+        """Wait for all messages, and say what each process takes of a core, and all of the machine, after a third."""
         lab, before, began = self._lab, [0.0], 0.0
         deadline = time.monotonic() + seconds + 3 * CATCH_UP_SECONDS
         while witness.trades < count and time.monotonic() < deadline:
@@ -86,12 +87,14 @@ class Live:
                     raise BenchError(f"{process.name} ended while it was fed:\n{log_end(process)}")
             if not began and witness.trades > count / 3:
                 before, began = [lab.usage(process).cpu_s for process in processes], time.monotonic()
+                psutil.cpu_percent()  # from here on
             await asyncio.sleep(POLL_SECONDS)
         if began:
+            machine = psutil.cpu_percent()
             after, passed = [lab.usage(process).cpu_s for process in processes], time.monotonic() - began
             shares = (100 * (late - early) / passed for early, late in zip(before, after, strict=True))
             words = ", ".join(f"{one.name} {share:.0f}%" for one, share in zip(processes, shares, strict=True))
-            lab.console.print(f"  of a core: {words}", highlight=False)
+            lab.console.print(f"  of a core: {words}; the machine {machine:.0f}% busy", highlight=False)
 
 
 class Witness:
